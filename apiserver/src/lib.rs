@@ -1,0 +1,1 @@
+//! The API server: filters, verbs, registry, watch cache, admission, authentication and authorization

@@ -1,0 +1,1 @@
+//! Clients, shared informers, work queues and the controller runner

@@ -1,0 +1,1 @@
+//! Black-box checks of the running binary with independent clients

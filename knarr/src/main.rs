@@ -1,0 +1,2 @@
+//! knarr: Kubernetes as one binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Pod attachment, the service data plane, network policy and cluster DNS

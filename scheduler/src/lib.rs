@@ -1,0 +1,1 @@
+//! The scheduler: queue, cycle, one file per plugin
