@@ -2,9 +2,17 @@
 //!
 //! The store has never heard of a Pod. Keys are as Kubernetes lays them out (`/registry/pods/default/web`),
 //! values are opaque bytes. One global revision grows by one with every committed write.
+//!
+//! [`Memory`] and [`Embedded`] keep the same multi-version map ([`state`]) and watchers ([`watch`]); the embedded
+//! engine puts a journal under it that is on disk before a write is acknowledged.
 
+mod memory;
+mod shared;
+mod state;
 mod store;
+mod watch;
 
+pub use memory::Memory;
 pub use store::{
     Change, Durability, Error, Event, EventKind, Expect, KeyValue, Outcome, Range, RangeResult, Result,
     Revision, Store, WatchStream,

@@ -152,6 +152,10 @@ pub trait Store: Send + Sync + 'static {
     /// Every change after `after` to keys with this prefix; `None` starts at the present.
     async fn watch(&self, prefix: &str, after: Option<Revision>) -> Result<WatchStream>;
 
+    /// Asks that the watchers of exactly this prefix hear a [`Event::Progress`] now: how a cache learns that it has
+    /// seen everything there is.
+    async fn request_progress(&self, prefix: &str) -> Result<()>;
+
     /// The newest committed revision.
     async fn revision(&self) -> Result<Revision>;
 
