@@ -1,1 +1,4 @@
-//! The API server: filters, verbs, registry, watch cache, admission, authentication and authorization
+//! The API server: filters, verbs, registry, watch cache, admission, authentication and authorization.
+
+pub mod request_info;
+pub mod user;
