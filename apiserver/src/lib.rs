@@ -1,4 +1,10 @@
 //! The API server: filters, verbs, registry, watch cache, admission, authentication and authorization.
 
 pub mod request_info;
+//! The API server: filters, verbs, registry, watch cache, admission, authentication and authorization
+
+pub mod admission;
+pub mod authn;
+pub mod authz;
+pub mod objects;
 pub mod user;

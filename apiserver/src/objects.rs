@@ -1,0 +1,78 @@
+//! What authentication, authorization and admission read of other objects. The registry implements it.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+/// A resource without its version: every version shows the same object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Resource<'a> {
+    /// The API group, empty for the core group.
+    pub group: &'a str,
+    /// The lower-case plural (`pods`).
+    pub plural: &'a str,
+}
+
+impl<'a> Resource<'a> {
+    pub const fn new(group: &'a str, plural: &'a str) -> Self {
+        Self { group, plural }
+    }
+
+    /// A resource of the core group.
+    pub const fn core(plural: &'a str) -> Self {
+        Self { group: "", plural }
+    }
+}
+
+/// An object as it is stored, in the resource's preferred served version.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    pub namespace: Box<str>,
+    pub name: Box<str>,
+    /// JSON with `metadata.resourceVersion` set.
+    pub json: Bytes,
+}
+
+/// One step of a watch over a whole resource.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// What is known is void: the complete present state follows as `Set`s, then `Synced`. Always the first item,
+    /// and repeated whenever history was lost.
+    Restart,
+    /// The object is now this.
+    Set(Stored),
+    /// The object is gone; `json` is its last state.
+    Removed(Stored),
+    /// Everything that existed when the watch (re)started has been delivered.
+    Synced,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("reading {resource} {name:?}: {cause}")]
+    Unavailable { resource: String, name: String, cause: String },
+}
+
+/// Reads objects without authorization, for the server's own decisions.
+///
+/// `get`, `list` and `watch` come from the watch cache: they may trail the newest write by a moment, never block,
+/// and answer from any thread. `get_live` is linearizable. A resource that is not served has no objects.
+#[async_trait]
+pub trait Objects: Send + Sync + 'static {
+    /// The object, if there is one. `namespace` is empty for cluster-scoped resources.
+    fn get(&self, resource: Resource<'_>, namespace: &str, name: &str) -> Option<Stored>;
+
+    /// Every object of the resource, of one namespace or (`None`) of all.
+    fn list(&self, resource: Resource<'_>, namespace: Option<&str>) -> Vec<Stored>;
+
+    /// The object as the store has it now.
+    async fn get_live(
+        &self,
+        resource: Resource<'_>,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Stored>, Error>;
+
+    /// The resource's objects from now on. The stream ends only with the server.
+    fn watch(&self, resource: Resource<'_>) -> BoxStream<'static, Change>;
+}
