@@ -7,4 +7,5 @@ pub mod admission;
 pub mod authn;
 pub mod authz;
 pub mod objects;
+pub mod pki;
 pub mod user;
