@@ -2,4 +2,5 @@
 //! disk or a clock. Pure: no async, no I/O, no HTTP framework.
 
 pub mod status;
+pub mod field;
 pub mod time;
