@@ -1,6 +1,13 @@
 //! The object and schema engine: everything that can be said about a Kubernetes object without a network, a
 //! disk or a clock. Pure: no async, no I/O, no HTTP framework.
+//!
+//! An object is a `serde_json::Value`; what its fields mean is in a [`schema::Type`], read from the embedded tables
+//! for built-in kinds and made from an OpenAPI schema for custom resources. Look a type up once per resource and
+//! keep the [`schema::TypeRef`].
 
 pub mod status;
 pub mod field;
+pub mod gvk;
+pub mod resources;
+pub mod schema;
 pub mod time;
