@@ -1,1 +1,25 @@
-//! Clients, shared informers, work queues and the controller runner
+//! How every component but the API server speaks to the API server.
+//!
+//! * [`connect`]: a [`Client`] over a service in this process or over HTTPS, and one identity per component.
+//! * [`informer`]: caches of whole resources, one watch per resource and process, shared by all users.
+//! * [`queue`] and [`runner`]: the de-duplicating work queue and the workers that call `reconcile(key)`.
+//! * [`events`]: `core/v1` Events, aggregated and rate-limited as upstream's recorder does.
+//! * [`leader`]: leader election on Leases.
+//! * [`expectations`] and [`ownership`]: what a controller that owns children under a stale cache needs.
+
+pub mod connect;
+pub mod events;
+pub mod expectations;
+pub mod informer;
+pub mod leader;
+pub mod object;
+pub mod ownership;
+pub mod queue;
+pub mod runner;
+
+pub use connect::{ClientFactory, Identity};
+pub use informer::{Change, InformerFactory, Selection, SharedInformer};
+pub use kube::{Api, Client};
+pub use object::{Cached, ObjectKey};
+pub use queue::WorkQueue;
+pub use runner::{Action, Reconcile};
