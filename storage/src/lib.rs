@@ -6,12 +6,16 @@
 //! [`Memory`] and [`Embedded`] keep the same multi-version map ([`state`]) and watchers ([`watch`]); the embedded
 //! engine puts a journal under it that is on disk before a write is acknowledged.
 
+mod compactor;
+mod embedded;
 mod memory;
 mod shared;
 mod state;
 mod store;
 mod watch;
 
+pub use compactor::compact_periodically;
+pub use embedded::{Embedded, Options};
 pub use memory::Memory;
 pub use store::{
     Change, Durability, Error, Event, EventKind, Expect, KeyValue, Outcome, Range, RangeResult, Result,

@@ -110,9 +110,7 @@ impl State {
         match self.keys.get_mut(&now.key) {
             Some(versions) => versions.push(version),
             None => {
-                let mut versions = Vec::with_capacity(1);
-                versions.push(version);
-                self.keys.insert(now.key.clone(), versions);
+                self.keys.insert(now.key.clone(), vec![version]);
             }
         }
         self.log.push_back(change);

@@ -131,6 +131,15 @@ pub enum Error {
     Closed,
 }
 
+impl Error {
+    pub(crate) fn unavailable(
+        doing: &'static str,
+        cause: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        Self::Unavailable { doing, cause: Arc::new(cause) }
+    }
+}
+
 /// A consistent, ordered, watchable map from keys to bytes.
 ///
 /// Guarantees: reads without a revision see every write acknowledged before they began; revisions are dense and
