@@ -5,6 +5,7 @@
 //! - [`pod`]: gives pods a network ([`pod::PodNetwork`])
 
 pub mod config;
+pub mod kernel;
 pub mod pod;
 
 pub use config::Config;

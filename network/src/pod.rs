@@ -16,6 +16,14 @@
 //!   after a restart:  reconcile(sandboxes that still exist)
 //! ```
 
+pub mod ipam;
+mod routed;
+mod rules;
+mod state;
+mod wiring;
+
+pub use routed::RoutedNetwork;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,7 @@
+//! How this crate speaks to the kernel: in which namespace, and the few
+//! nftables expressions the other modules share. Netlink only, no binaries.
+
+pub mod namespace;
+pub mod nft;
+
+pub use namespace::Namespace;
