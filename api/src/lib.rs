@@ -5,9 +5,11 @@
 //! for built-in kinds and made from an OpenAPI schema for custom resources. Look a type up once per resource and
 //! keep the [`schema::TypeRef`].
 
-pub mod status;
 pub mod field;
 pub mod gvk;
 pub mod resources;
 pub mod schema;
+pub mod names;
+pub mod selector;
+pub mod status;
 pub mod time;
