@@ -7,9 +7,10 @@
 
 pub mod field;
 pub mod gvk;
+pub mod names;
+pub mod quantity;
 pub mod resources;
 pub mod schema;
-pub mod names;
 pub mod selector;
 pub mod status;
 pub mod time;
