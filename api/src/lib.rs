@@ -8,6 +8,7 @@
 pub mod field;
 pub mod gvk;
 pub mod names;
+pub mod patch;
 pub mod quantity;
 pub mod resources;
 pub mod schema;

@@ -1,0 +1,39 @@
+//! Patches of objects: JSON patch, JSON merge patch and strategic merge patch.
+//!
+//! (The fourth, apply, is in [`crate::apply`].) A patch is read once and may be applied several times, as when
+//! an update conflicts. What comes out is an object that has yet to be decoded against its type.
+
+mod fmt;
+pub mod json;
+pub mod merge;
+mod order;
+pub mod strategic;
+
+/// Why a patch is refused, sorted by the answer it gets; the texts are upstream's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PatchError {
+    /// The patch itself is malformed: 400.
+    #[error("{0}")]
+    Malformed(String),
+    /// There are too many operations: 413.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The patch does not fit the object: 422.
+    #[error("{0}")]
+    Unprocessable(String),
+    /// The patch does not fit the type, which upstream answers with 500.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// What `json.Unmarshal` calls a value's kind.
+fn kind_name(value: &serde_json::Value) -> &'static str {
+    match value {
+        serde_json::Value::Null => "null",
+        serde_json::Value::Bool(_) => "bool",
+        serde_json::Value::Number(_) => "number",
+        serde_json::Value::String(_) => "string",
+        serde_json::Value::Array(_) => "array",
+        serde_json::Value::Object(_) => "object",
+    }
+}
