@@ -549,7 +549,7 @@ mod tests {
     fn primitive_lists_merge_and_shrink() {
         let original = json!({"metadata": {"finalizers": ["a", "b", "c"]}});
         let patch = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["b"], "finalizers": ["d"]}});
-        let result = json!({"metadata": {"finalizers": ["a", "c", "d"]}});
+        let result = json!({"metadata": {"finalizers": ["d", "a", "c"]}});
         assert_eq!(patched(&pod(), original, patch), Ok(result));
     }
 
