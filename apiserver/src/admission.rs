@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use knarr_api::gvk::{GroupVersionKind, GroupVersionResource};
+use knarr_api::status::Status;
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -29,20 +31,12 @@ impl Operation {
     }
 }
 
-/// A kind or resource with group and version; `name` is the kind or the plural.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Versioned {
-    pub group: Arc<str>,
-    pub version: Arc<str>,
-    pub name: Arc<str>,
-}
-
 /// One write on its way through admission.
 #[derive(Debug)]
 pub struct Attributes {
     pub operation: Operation,
-    pub kind: Versioned,
-    pub resource: Versioned,
+    pub kind: GroupVersionKind,
+    pub resource: GroupVersionResource,
     /// Empty for the resource itself.
     pub subresource: String,
     /// Empty for cluster-scoped objects.
@@ -70,7 +64,20 @@ impl Attributes {
 
     /// Whether this is about `plural` of `group` or any of its subresources.
     pub fn is_resource(&self, group: &str, plural: &str) -> bool {
-        &*self.resource.group == group && &*self.resource.name == plural
+        self.resource.group == group && self.resource.resource == plural
+    }
+
+    /// The refusal of a plugin: 403 on the object being written.
+    pub fn forbidden(&self, why: impl std::fmt::Display) -> Status {
+        let name = match self.name.as_str() {
+            "" => {
+                let metadata = self.object.as_ref().map(|object| &object["metadata"]);
+                let given = |field| metadata?[field].as_str().filter(|name| !name.is_empty());
+                given("name").or_else(|| given("generateName")).unwrap_or("Unknown")
+            }
+            name => name,
+        };
+        Status::forbidden(&self.resource.group, &self.resource.resource, name, why)
     }
 }
 
@@ -110,47 +117,6 @@ impl Remarks {
     }
 }
 
-/// One field-level cause of an `Invalid` answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cause {
-    /// `FieldValueInvalid`, `FieldValueForbidden`, ...
-    pub reason: &'static str,
-    pub message: String,
-    pub field: String,
-}
-
-/// Why a write is refused. The edge turns it into a Status.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum Error {
-    /// 403: `<resource> "<name>" is forbidden: <why>`; this carries only `<why>`.
-    #[error("{0}")]
-    Forbidden(String),
-    /// 403 as above with causes in the details.
-    #[error("{message}")]
-    ForbiddenWith { message: String, causes: Vec<Cause> },
-    /// 404 for another object than the one written: `<resource> "<name>" not found`.
-    #[error("{resource} {name:?} not found")]
-    NotFound { group: String, resource: String, name: String },
-    /// 400 with this message.
-    #[error("{0}")]
-    BadRequest(String),
-    /// 422 on the written object: `<Kind>.<group> "<name>" is invalid: ...`.
-    #[error("invalid")]
-    Invalid(Vec<Cause>),
-    /// 409 on the written object: `Operation cannot be fulfilled on ...: <why>`.
-    #[error("{0}")]
-    Conflict(String),
-    /// 500 with `Internal error occurred: <why>`.
-    #[error("{0}")]
-    Internal(String),
-    /// 504 (`ServerTimeout` as upstream's `NewServerTimeout`), try again after so many seconds.
-    #[error("{message}")]
-    ServerTimeout { message: String, retry_after_seconds: u32 },
-    /// A Status that a webhook or policy dictated, as it goes to the client.
-    #[error("{}", .0["message"].as_str().unwrap_or("refused by admission"))]
-    Status(Box<Value>),
-}
-
 /// One plugin, or the chain of all.
 #[async_trait]
 pub trait Admission: Send + Sync + 'static {
@@ -158,14 +124,14 @@ pub trait Admission: Send + Sync + 'static {
     fn handles(&self, operation: Operation) -> bool;
 
     /// Completes and may refuse the object, before the strategy's defaults-after-admission and validation.
-    async fn admit(&self, attributes: &mut Attributes) -> Result<(), Error> {
+    async fn admit(&self, attributes: &mut Attributes) -> Result<(), Status> {
         let _ = attributes;
         Ok(())
     }
 
     /// Refuses or accepts the object as it will be stored, after validation. On an update that lost a race it is
     /// called again with the newer old object.
-    async fn validate(&self, attributes: &Attributes) -> Result<(), Error> {
+    async fn validate(&self, attributes: &Attributes) -> Result<(), Status> {
         let _ = attributes;
         Ok(())
     }

@@ -7,6 +7,26 @@ use http::request::Parts;
 
 use crate::user::User;
 
+mod anonymous;
+mod bearer;
+mod bootstrap_token;
+mod front_proxy;
+pub mod impersonation;
+mod peer;
+pub mod reviews;
+pub mod service_account;
+mod tokens;
+mod union;
+mod x509;
+
+pub use anonymous::Anonymous;
+pub use bootstrap_token::BootstrapTokens;
+pub use front_proxy::{FrontProxy, Headers};
+pub use peer::{InProcess, Peer};
+pub use tokens::{TokenAuthenticator, Tokens};
+pub use union::{Authenticators, Config};
+pub use x509::{ClientCertificates, Trust};
+
 /// Someone who proved who they are.
 #[derive(Debug, Clone)]
 pub struct Authenticated {
@@ -16,8 +36,8 @@ pub struct Authenticated {
 }
 
 /// Why nobody was authenticated although a credential was presented. The caller answers 401 either way; the text
-/// is for the log only.
-#[derive(Debug, thiserror::Error)]
+/// is for the log, and for TokenReview.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Rejected(pub String);
 
@@ -32,15 +52,4 @@ pub trait Authenticator: Send + Sync + 'static {
     async fn authenticate(&self, request: &Parts) -> Result<Option<Authenticated>, Rejected>;
 }
 
-/// The other end of the connection: a request extension that the TLS listener sets.
-#[derive(Debug, Clone)]
-pub struct Peer {
-    pub address: std::net::SocketAddr,
-    /// The certificate chain the client presented in the handshake, leaf first. The handshake proved possession
-    /// of the key; which authority the chain belongs to is for the authenticators to check.
-    pub certificates: Arc<[rustls_pki_types::CertificateDer<'static>]>,
-}
-
-/// A request from a component in this process: a request extension that nothing read from a socket can set.
-#[derive(Debug, Clone)]
-pub struct InProcess(pub User);
+pub type SharedAuthenticator = Arc<dyn Authenticator>;

@@ -1,8 +1,22 @@
 //! Who may do what: the Node and RBAC authorizers behind one trait.
 
-use async_trait::async_trait;
+use std::sync::Arc;
 
-use crate::user::UserInfo;
+use async_trait::async_trait;
+use knarr_api::field::quote;
+use knarr_api::status::Status;
+
+use crate::user::{MASTERS_GROUP, UserInfo};
+
+mod follow;
+mod node;
+mod rbac;
+pub mod reviews;
+mod rule;
+
+pub use node::{NodeAuthorizer, node_of};
+pub use rbac::{Rbac, RoleRef, Subject, covers};
+pub use rule::Rule;
 
 /// What somebody wants to do.
 #[derive(Debug, Clone, Copy)]
@@ -62,4 +76,103 @@ impl Decision {
 #[async_trait]
 pub trait Authorizer: Send + Sync + 'static {
     async fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
+}
+
+pub type SharedAuthorizer = Arc<dyn Authorizer>;
+
+/// Asks one authorizer after the other until one allows or denies. Members of `system:masters` are allowed before
+/// anyone is asked, so that nobody can lock themselves out.
+pub struct Chain(pub Vec<SharedAuthorizer>);
+
+#[async_trait]
+impl Authorizer for Chain {
+    async fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
+        if attributes.user.in_group(MASTERS_GROUP) {
+            return Decision::Allow(String::new());
+        }
+        let mut reasons: Vec<String> = Vec::new();
+        for authorizer in &self.0 {
+            match authorizer.authorize(attributes).await {
+                Decision::NoOpinion(reason) if reason.is_empty() => {}
+                Decision::NoOpinion(reason) => reasons.push(reason),
+                decided => return decided,
+            }
+        }
+        Decision::NoOpinion(reasons.join("\n"))
+    }
+}
+
+/// The 403 for a request that was not allowed, in upstream's words.
+pub fn forbidden(attributes: &Attributes<'_>, reason: &str) -> Status {
+    let user = quote(&attributes.user.name);
+    let verb = attributes.verb;
+    let (group, resource, name, what) = match attributes.target {
+        Target::Path(path) => ("", "", "", format!("User {user} cannot {verb} path {}", quote(path))),
+        Target::Resource(target) => {
+            let resource = match target.subresource {
+                "" => quote(target.resource),
+                subresource => quote(&format!("{}/{subresource}", target.resource)),
+            };
+            let scope = match target.namespace {
+                "" => "at the cluster scope".to_owned(),
+                namespace => format!("in the namespace {}", quote(namespace)),
+            };
+            let group = quote(target.group);
+            let what = format!("User {user} cannot {verb} resource {resource} in API group {group} {scope}");
+            (target.group, target.resource, target.name, what)
+        }
+    };
+    // Browsers must not take a name for markup.
+    let what = what.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let why = if reason.is_empty() { what } else { format!("{what}: {reason}") };
+    Status::forbidden(group, resource, name, why)
+}
+
+/// A list as Go prints it with `%q`.
+pub(crate) fn quoted<T: AsRef<str>>(list: &[T]) -> String {
+    let items: Vec<String> = list.iter().map(|item| quote(item.as_ref())).collect();
+    format!("[{}]", items.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_read_as_upstreams() {
+        let user = UserInfo::new("x", [] as [&str; 0]);
+        let target = ResourceTarget { resource: "pods", namespace: "y", ..ResourceTarget::default() };
+        let asked = Attributes { user: &user, verb: "list", target: Target::Resource(target) };
+        let status = forbidden(&asked, "");
+        assert_eq!(
+            status.message,
+            r#"pods is forbidden: User "x" cannot list resource "pods" in API group "" in the namespace "y""#
+        );
+        let asked = Attributes { user: &user, verb: "get", target: Target::Path("/<b>") };
+        assert_eq!(forbidden(&asked, "").message, r#"forbidden: User "x" cannot get path "/&lt;b&gt;""#);
+    }
+
+    struct Fixed(Decision);
+
+    #[async_trait]
+    impl Authorizer for Fixed {
+        async fn authorize(&self, _: &Attributes<'_>) -> Decision {
+            self.0.clone()
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_decision_counts_and_masters_are_never_asked() {
+        let no = |why: &str| Arc::new(Fixed(Decision::NoOpinion(why.into()))) as SharedAuthorizer;
+        let deny = Arc::new(Fixed(Decision::Deny("d".into()))) as SharedAuthorizer;
+        let allow = Arc::new(Fixed(Decision::Allow("a".into()))) as SharedAuthorizer;
+        let ask = async |chain: Vec<SharedAuthorizer>, groups: &[&str]| {
+            let user = UserInfo::new("x", groups.iter().copied());
+            let asked = Attributes { user: &user, verb: "get", target: Target::Path("/") };
+            Chain(chain).authorize(&asked).await
+        };
+        assert_eq!(ask(vec![no("1"), no(""), no("2")], &[]).await, Decision::NoOpinion("1\n2".into()));
+        assert_eq!(ask(vec![no("1"), deny.clone(), allow.clone()], &[]).await, Decision::Deny("d".into()));
+        assert!(ask(vec![deny], &[MASTERS_GROUP]).await.is_allowed());
+    }
 }
