@@ -58,7 +58,7 @@ impl Pki {
             usage: Usage::Server(names),
             lifetime: SHORT,
         };
-        let kubelet_client = component("kube-apiserver-kubelet-client", Some("kubeadm:cluster-admins"), SHORT);
+        let kubelet_client = component("kube-apiserver-kubelet-client", None, SHORT);
         let front_proxy_client = component("front-proxy-client", None, SHORT);
         Ok(Self {
             serving: Rotating::new(ca.clone(), serving, clock.clone())?,
