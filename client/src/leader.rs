@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::ownership::is_conflict;
+use crate::error::is_conflict;
 
 /// Which lease is fought for, as whom, and how patiently. Durations are upstream's defaults.
 #[derive(Debug, Clone)]

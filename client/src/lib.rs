@@ -4,10 +4,12 @@
 //! * [`informer`]: caches of whole resources, one watch per resource and process, shared by all users.
 //! * [`queue`] and [`runner`]: the de-duplicating work queue and the workers that call `reconcile(key)`.
 //! * [`events`]: `core/v1` Events, aggregated and rate-limited as upstream's recorder does.
+//! * [`error`]: telling the server's answers apart.
 //! * [`leader`]: leader election on Leases.
 //! * [`expectations`] and [`ownership`]: what a controller that owns children under a stale cache needs.
 
 pub mod connect;
+pub mod error;
 pub mod events;
 pub mod expectations;
 pub mod informer;

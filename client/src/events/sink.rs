@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::correlator::{Correlator, Verdict};
-use crate::ownership::{is_conflict, is_not_found};
+use crate::error::{is_conflict, is_not_found};
 
 /// Attempts to send one event while the server cannot be reached, and the pause between them.
 const ATTEMPTS: u32 = 12;

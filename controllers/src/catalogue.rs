@@ -1,0 +1,34 @@
+//! Every controller there is. Adding one is adding its folder and a line here.
+
+use futures::future::BoxFuture;
+
+use crate::{Context, deployment, replicas};
+
+/// One controller: what it is called and how it is made.
+#[derive(Clone, Copy)]
+pub struct Descriptor {
+    /// Upstream's name, as in `--controllers`.
+    pub name: &'static str,
+    /// The service account in `kube-system` it acts as.
+    pub account: &'static str,
+    /// Registers its handlers and gives the task that works until the context's shutdown.
+    pub build: fn(Context) -> BoxFuture<'static, ()>,
+}
+
+const fn controller(
+    name: &'static str,
+    account: &'static str,
+    build: fn(Context) -> BoxFuture<'static, ()>,
+) -> Descriptor {
+    Descriptor { name, account, build }
+}
+
+pub const CATALOGUE: &[Descriptor] = &[
+    controller("deployment-controller", "deployment-controller", deployment::build),
+    controller("replicaset-controller", "replicaset-controller", replicas::build_replica_sets),
+    controller(
+        "replicationcontroller-controller",
+        "replication-controller",
+        replicas::build_replication_controllers,
+    ),
+];
