@@ -5,10 +5,13 @@
 //! for built-in kinds and made from an OpenAPI schema for custom resources. Look a type up once per resource and
 //! keep the [`schema::TypeRef`].
 
+pub mod decode;
+pub mod duration;
 pub mod field;
 pub mod gvk;
 pub mod names;
 pub mod patch;
+pub mod protobuf;
 pub mod quantity;
 pub mod resources;
 pub mod schema;

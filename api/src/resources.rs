@@ -176,7 +176,8 @@ pub fn of_version(group: &str, version: &str) -> impl Iterator<Item = &'static R
 /// The resource with this plural name.
 pub fn by_path(group: &str, version: &str, resource: &str) -> Option<&'static Resource> {
     let wanted = (group, version, resource);
-    let at = TABLE.by_path.binary_search_by(|at| TABLE.resources[usize::from(*at)].path().cmp(&wanted)).ok()?;
+    let at =
+        TABLE.by_path.binary_search_by(|at| TABLE.resources[usize::from(*at)].path().cmp(&wanted)).ok()?;
     Some(&TABLE.resources[usize::from(TABLE.by_path[at])])
 }
 
@@ -196,7 +197,10 @@ mod tests {
             assert_eq!(of.short_name(), resource.kind);
             let group = group(resource.group).expect(resource.group);
             assert!(group.versions.contains(&resource.version), "{}", resource.gvr());
-            assert!(std::ptr::eq(by_path(resource.group, resource.version, resource.name).expect("path"), resource));
+            assert!(std::ptr::eq(
+                by_path(resource.group, resource.version, resource.name).expect("path"),
+                resource
+            ));
         }
     }
 
@@ -211,6 +215,9 @@ mod tests {
 
     #[test]
     fn core_comes_first_and_has_its_priority() {
-        assert_eq!((groups()[0].name, groups()[0].priority(), groups()[0].version_priority("v1")), ("", 18000, 1));
+        assert_eq!(
+            (groups()[0].name, groups()[0].priority(), groups()[0].version_priority("v1")),
+            ("", 18000, 1)
+        );
     }
 }

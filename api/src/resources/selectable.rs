@@ -45,7 +45,9 @@ mod tests {
     #[test]
     fn old_names_of_pod_fields_are_accepted() {
         let pods = selectable_fields("", "v1", "pods").expect("pods");
-        assert!(pods.contains("spec.host") && pods.contains("status.phase") && !pods.contains("spec.priority"));
+        assert!(
+            pods.contains("spec.host") && pods.contains("status.phase") && !pods.contains("spec.priority")
+        );
         assert_eq!(pods.canonical("spec.host"), "spec.nodeName");
         assert!(selectable_fields("", "v1", "configmaps").is_none());
     }

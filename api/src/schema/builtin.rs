@@ -25,7 +25,8 @@ struct Line {
 impl Table {
     fn index() -> Self {
         let lines: Vec<Line> = FACTS.lines().map(Line::split).collect();
-        let mut kinds: Vec<_> = lines.iter().zip(0..).filter_map(|(line, at)| Some((line.gvk?, at))).collect();
+        let mut kinds: Vec<_> =
+            lines.iter().zip(0..).filter_map(|(line, at)| Some((line.gvk?, at))).collect();
         kinds.sort_unstable();
         Self { lines, kinds }
     }

@@ -5,8 +5,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Field, List, ListKind, Map, Omit, OneOf, PatchStrategy, Shape, Type, TypeRef, Union, UnknownFields, Wire, WireKind,
-    builtin,
+    Field, List, ListKind, Map, Omit, OneOf, PatchStrategy, Shape, Type, TypeRef, Union, UnknownFields, Wire,
+    WireKind, builtin,
 };
 use crate::gvk::{GroupVersionKind, Name};
 
@@ -56,16 +56,19 @@ struct FieldFacts {
 }
 
 pub(super) fn parse(name: &'static str, gvk: Option<&'static str>, json: &'static str) -> Type {
-    let facts: TypeFacts =
-        serde_json::from_str(json).unwrap_or_else(|error| panic!("facts of type {name} do not parse: {error}"));
+    let facts: TypeFacts = serde_json::from_str(json)
+        .unwrap_or_else(|error| panic!("facts of type {name} do not parse: {error}"));
     let mut of = Type::with_fields(name, facts.f.into_iter().map(field).collect());
     of.gvk = gvk.map(kind);
     of.atomic = facts.map == Some("atomic");
-    of.union = facts.union.map(|value| Union { discriminator: value.as_str().map(|text| Name::Owned(text.to_owned())) });
+    of.union = facts
+        .union
+        .map(|value| Union { discriminator: value.as_str().map(|text| Name::Owned(text.to_owned())) });
     of.published = !facts.x;
     of.protobuf = !facts.nopb;
     of.unknown = UnknownFields::Prune;
-    of.one_of = facts.one_of.into_iter().map(|(number, text)| OneOf { shape: bare_shape(text), number }).collect();
+    of.one_of =
+        facts.one_of.into_iter().map(|(number, text)| OneOf { shape: bare_shape(text), number }).collect();
     of
 }
 
@@ -136,7 +139,9 @@ fn shape(text: &'static str, facts: &FieldFacts) -> Shape {
 fn bare_shape(text: &'static str) -> Shape {
     if let Some(item) = text.strip_prefix("[]") {
         let keys = Box::default();
-        return Shape::List(List { item: bare_shape(item), kind: ListKind::Atomic, keys, pointers: false }.into());
+        return Shape::List(
+            List { item: bare_shape(item), kind: ListKind::Atomic, keys, pointers: false }.into(),
+        );
     }
     if let Some(value) = text.strip_prefix("{}") {
         return Shape::Map(Map { value: bare_shape(value), atomic: false }.into());
