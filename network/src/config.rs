@@ -24,6 +24,9 @@ pub struct Config {
     pub service_cidrs: Vec<IpNet>,
     /// Addresses of the cluster's DNS (`clusterDNS`), served on every node.
     pub dns_ips: Vec<IpAddr>,
+    /// The file that names the resolvers for everything outside the cluster
+    /// (`--resolv-conf`); read anew for each such question.
+    pub resolv_conf: PathBuf,
     /// Usually `cluster.local`.
     pub cluster_domain: String,
     /// The bit of the packet mark that says "masquerade this" (upstream's

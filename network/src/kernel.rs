@@ -3,5 +3,6 @@
 
 pub mod namespace;
 pub mod nft;
+pub mod source;
 
 pub use namespace::Namespace;

@@ -2,10 +2,17 @@
 //! data plane, network policy, routes between nodes, and cluster DNS.
 //!
 //! - [`config`]: what the binary decides once for a node
+//! - [`dialer`]: connects to pods and Services from anywhere ([`dialer::Dialer`])
+//! - [`dns`]: names of Services and pods ([`dns::Dns`])
 //! - [`pod`]: gives pods a network ([`pod::PodNetwork`])
+//! - [`proxy`]: makes Services reachable ([`proxy::Proxy`])
 
 pub mod config;
+pub mod dialer;
+pub mod dns;
 pub mod kernel;
+pub mod objects;
 pub mod pod;
+pub mod proxy;
 
 pub use config::Config;

@@ -18,37 +18,41 @@ const BATCH_BUFFER: usize = 64 << 20;
 
 /// The network namespace a node's links, rules and sockets live in.
 #[derive(Debug, Clone)]
-pub struct Namespace(Arc<Netns>);
+pub struct Namespace {
+    netns: Arc<Netns>,
+    /// Whether all threads of the process are in it anyway.
+    is_own: bool,
+}
 
 impl Namespace {
-    /// The namespace mounted at `path`, or the calling thread's own.
+    /// The namespace mounted at `path`, or the process's own.
     pub fn open(path: Option<&Path>) -> Result<Self, nlink::Error> {
         let netns = match path {
             Some(path) => Netns::from_path(path)?,
             None => Netns::current()?,
         };
-        Ok(Self(Arc::new(netns)))
+        Ok(Self { netns: Arc::new(netns), is_own: path.is_none() })
     }
 
-    /// Runs `f` inside, on a thread of its own. For making sockets and writing
-    /// sysctls; anything long blocks the caller.
+    /// Runs `f` inside, if need be on a thread of its own. For making sockets and
+    /// writing sysctls; anything long blocks the caller.
     pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> io::Result<T> {
-        self.0.run(f).map_err(io::Error::other)
+        if self.is_own { Ok(f()) } else { self.netns.run(f).map_err(io::Error::other) }
     }
 
     /// Links, addresses and routes.
     pub fn route(&self) -> Result<Connection<Route>, nlink::Error> {
-        Connection::new_in(&*self.0)
+        Connection::new_in(&*self.netns)
     }
 
     /// The connection-tracking table.
     pub fn conntrack(&self) -> Result<Connection<Netfilter>, nlink::Error> {
-        Connection::new_in(&*self.0)
+        Connection::new_in(&*self.netns)
     }
 
     /// nftables, with room for a large batch.
     pub fn nftables(&self) -> Result<Connection<Nftables>, nlink::Error> {
-        let connection: Connection<Nftables> = Connection::new_in(&*self.0)?;
+        let connection: Connection<Nftables> = Connection::new_in(&*self.netns)?;
         setsockopt(connection.socket(), sockopt::SndBufForce, &BATCH_BUFFER)
             .map_err(|errno| nlink::Error::from(io::Error::from(errno)))?;
         Ok(connection)

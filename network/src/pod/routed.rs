@@ -6,8 +6,6 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use nlink::Connection;
-use nlink::netlink::addr::{Ipv4Address, Ipv6Address};
-use nlink::netlink::types::addr::Scope;
 use nlink::netlink::{Nftables, Route};
 use parking_lot::Mutex;
 
@@ -17,7 +15,7 @@ use super::state::Store;
 use super::wiring::{Ends, Wiring};
 use super::{AttachOptions, Attachment, Error, HostPort, PodAddresses, PodIdentity, PodNetwork};
 use crate::config::Config;
-use crate::kernel::Namespace;
+use crate::kernel::{Namespace, source};
 use crate::kernel::nft::Ip;
 
 /// An MTU that fits when the node has no uplink.
@@ -52,7 +50,7 @@ impl RoutedNetwork {
         let held = Held::restore(config, store.load()?);
         enable_forwarding(&namespace, config).map_err(|e| node("enable forwarding")(e.into()))?;
         let route = namespace.route().map_err(node("open netlink"))?;
-        let sources = ensure_sources(&route, config, &held.pools).await.map_err(node("give the node an address"))?;
+        let sources = source::ensure(&route, config).await.map_err(node("give the node an address"))?;
         let mtu = match config.mtu {
             Some(mtu) => mtu,
             None => uplink_mtu(&route, config).await.map_err(node("read the uplink's mtu"))?,
@@ -259,37 +257,6 @@ fn enable_forwarding(namespace: &Namespace, config: &Config) -> std::io::Result<
         namespace.set_sysctl("net/ipv6/conf/all/forwarding", "1")?;
     }
     Ok(())
-}
-
-/// The node's source address per family towards its pods. A node without an
-/// address of a family gets the second of the pod range, on its loopback.
-async fn ensure_sources(
-    route: &Connection<Route>,
-    config: &Config,
-    pools: &[Pool],
-) -> Result<Vec<IpAddr>, nlink::Error> {
-    route.set_link_up("lo").await?;
-    let mut sources = Vec::new();
-    for pool in pools {
-        let same_family = |address: &&IpAddr| Ip::of(**address) == Ip::of(pool.range().addr());
-        if let Some(address) = config.node_ips.iter().find(same_family) {
-            sources.push(*address);
-            continue;
-        }
-        let Some(loopback) = route.get_link_by_name("lo").await? else { continue };
-        let address = pool.node_address();
-        match address {
-            IpAddr::V4(v4) => {
-                let address = Ipv4Address::with_index(loopback.ifindex(), v4, 32).scope(Scope::Universe);
-                route.replace_address(address).await?;
-            }
-            IpAddr::V6(v6) => {
-                route.replace_address(Ipv6Address::with_index(loopback.ifindex(), v6, 128).nodad()).await?;
-            }
-        }
-        sources.push(address);
-    }
-    Ok(sources)
 }
 
 /// The MTU of the link that carries the node's address.

@@ -1,0 +1,245 @@
+//! The proxy's task: waits for changes, plans, applies.
+
+use std::collections::{BTreeSet, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use knarr_client::{Change, InformerFactory, ObjectKey, SharedInformer};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::dataplane::{Dataplane, Error};
+use super::elements::Difference;
+use super::nftables::NftDataplane;
+use super::plan::{self, Node};
+use super::state::{State, Update, Withdrawn};
+use crate::config::Config;
+use crate::objects::{EndpointSlice, Service};
+
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// The service proxy of one node.
+pub struct Proxy {
+    services: SharedInformer<Service>,
+    slices: SharedInformer<EndpointSlice>,
+    dataplane: Box<dyn Dataplane>,
+    node: Node,
+    state: State,
+    shared: Arc<Shared>,
+}
+
+/// What informers, handles and the task share.
+#[derive(Default)]
+struct Shared {
+    dirty: Mutex<Dirty>,
+    wake: Notify,
+    /// The last change that is in the kernel.
+    applied: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Dirty {
+    services: BTreeSet<ObjectKey>,
+    withdrawn: Withdrawn,
+    /// Counts changes, so that one can wait until its own is applied.
+    sequence: u64,
+}
+
+impl Proxy {
+    /// Opens the kernel and asks for the informers.
+    ///
+    /// # Errors
+    /// The process may not use nftables, or the namespace is not there.
+    pub fn build(config: &Config, informers: &InformerFactory) -> Result<Self, Error> {
+        Ok(Self::with(Box::new(NftDataplane::open(config)?), config, informers))
+    }
+
+    /// The same over another kernel.
+    pub fn with(dataplane: Box<dyn Dataplane>, config: &Config, informers: &InformerFactory) -> Self {
+        let slices = informers.select::<EndpointSlice>(EndpointSlice::selection());
+        slices.add_index(EndpointSlice::BY_SERVICE, EndpointSlice::service_key);
+        Self {
+            services: informers.select(Service::selection()),
+            slices,
+            dataplane,
+            node: Node { name: config.node_name.clone(), own_addresses: config.dns_ips.clone() },
+            state: State::default(),
+            shared: Arc::default(),
+        }
+    }
+
+    /// For those who must know or influence what the running proxy does.
+    pub fn handle(&self) -> ProxyHandle {
+        ProxyHandle { slices: self.slices.clone(), shared: Arc::clone(&self.shared) }
+    }
+
+    /// Runs until `shutdown`. The rules stay in the kernel: pods and clients go on
+    /// while the proxy is away. See [`Dataplane::destroy`] for the end.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let _handlers = (self.follow_services(), self.follow_slices());
+        let synced = async {
+            self.services.synced().await;
+            self.slices.synced().await;
+        };
+        if shutdown.run_until_cancelled(synced).await.is_none() {
+            return;
+        }
+        let mut retry = FIRST_RETRY;
+        let mut is_reconciled = false;
+        loop {
+            let sequence = self.shared.dirty.lock().sequence;
+            match self.sync(is_reconciled).await {
+                Ok(()) => {
+                    (is_reconciled, retry) = (true, FIRST_RETRY);
+                    self.shared.applied.send_replace(sequence);
+                    if shutdown.run_until_cancelled(self.shared.wake.notified()).await.is_none() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, ?retry, "services are not as they should be, trying again");
+                    is_reconciled = false;
+                    if shutdown.run_until_cancelled(tokio::time::sleep(retry)).await.is_none() {
+                        return;
+                    }
+                    retry = (retry * 2).min(LAST_RETRY);
+                }
+            }
+        }
+    }
+
+    fn follow_services(&self) -> impl Drop + use<> {
+        let shared = Arc::clone(&self.shared);
+        self.services.subscribe(move |change: Change<'_, Service>| {
+            shared.mark([ObjectKey::of(&**change.object())]);
+        })
+    }
+
+    fn follow_slices(&self) -> impl Drop + use<> {
+        let shared = Arc::clone(&self.shared);
+        self.slices.subscribe(move |change: Change<'_, EndpointSlice>| {
+            let before = match &change {
+                Change::Updated { old, .. } => service_of(old),
+                _ => None,
+            };
+            shared.mark(before.into_iter().chain(service_of(change.object())));
+        })
+    }
+
+    /// Brings the kernel to what the caches say.
+    async fn sync(&mut self, is_reconciled: bool) -> Result<(), Error> {
+        let (services, withdrawn) = self.shared.take();
+        let mut update = Update::default();
+        let mut todo: Vec<ObjectKey> = services.into_iter().collect();
+        while let Some(service) = todo.pop() {
+            let wanted = self.plan(&service, &withdrawn);
+            self.state.set(&service, wanted, &mut update);
+            todo.extend(update.retry.drain());
+        }
+        if !is_reconciled {
+            let present = self.dataplane.load().await?;
+            update.difference = Difference::between(&present, &self.state.elements());
+        }
+        if !update.difference.is_empty() {
+            self.dataplane.apply(&update.difference).await?;
+        }
+        if !update.stale_flows.is_empty() {
+            self.dataplane.forget_flows(&update.stale_flows).await?;
+        }
+        if !update.lost_affinity.is_empty() {
+            self.dataplane.forget_affinity(&update.lost_affinity).await?;
+        }
+        Ok(())
+    }
+
+    fn plan(&self, service: &ObjectKey, withdrawn: &HashSet<IpAddr>) -> Vec<plan::Frontend> {
+        let Some(object) = self.services.get_key(service) else { return Vec::new() };
+        let slices = self.slices.by_index(EndpointSlice::BY_SERVICE, &service.to_string());
+        plan::plan(&object, &slices, &self.node, withdrawn)
+    }
+}
+
+fn service_of(slice: &EndpointSlice) -> Option<ObjectKey> {
+    slice.service().map(|name| ObjectKey::new(&*slice.metadata.namespace, name))
+}
+
+impl Shared {
+    /// Answers the number of this change.
+    fn mark(&self, services: impl IntoIterator<Item = ObjectKey>) -> u64 {
+        let mut dirty = self.dirty.lock();
+        dirty.services.extend(services);
+        dirty.sequence += 1;
+        self.wake.notify_one();
+        dirty.sequence
+    }
+
+    fn take(&self) -> (BTreeSet<ObjectKey>, HashSet<IpAddr>) {
+        let mut dirty = self.dirty.lock();
+        (std::mem::take(&mut dirty.services), dirty.withdrawn.addresses())
+    }
+}
+
+/// A way to a running [`Proxy`].
+#[derive(Clone)]
+pub struct ProxyHandle {
+    slices: SharedInformer<EndpointSlice>,
+    shared: Arc<Shared>,
+}
+
+impl ProxyHandle {
+    /// Waits until the rules in the kernel have been right once.
+    pub async fn ready(&self) {
+        let mut applied = self.shared.applied.subscribe();
+        // The sender is in `self`, so this only ends when the value is there.
+        if applied.wait_for(|sequence| *sequence > 0).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Sends no new connections of this node to these addresses as long as the
+    /// answer lives, unless a Service has no others. Returns when that is in
+    /// force, so that a pod can be told to stop without losing a connection.
+    pub async fn withdraw(&self, addresses: Vec<IpAddr>) -> Withdrawal {
+        self.shared.dirty.lock().withdrawn.add(&addresses);
+        let withdrawal = Withdrawal { handle: self.clone(), addresses };
+        let sequence = withdrawal.mark();
+        let mut applied = self.shared.applied.subscribe();
+        if applied.wait_for(|done| *done >= sequence).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        withdrawal
+    }
+
+    fn services_at(&self, addresses: &[IpAddr]) -> Vec<ObjectKey> {
+        let texts: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+        let is_at = |slice: &EndpointSlice| {
+            let mut all = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+            all.any(|address| texts.iter().any(|text| **text == **address))
+        };
+        self.slices.filter(is_at).iter().filter_map(|slice| service_of(slice)).collect()
+    }
+}
+
+/// Keeps addresses out of use; see [`ProxyHandle::withdraw`].
+#[must_use = "dropping it puts the addresses back into use"]
+pub struct Withdrawal {
+    handle: ProxyHandle,
+    addresses: Vec<IpAddr>,
+}
+
+impl Withdrawal {
+    fn mark(&self) -> u64 {
+        let services = self.handle.services_at(&self.addresses);
+        self.handle.shared.mark(services)
+    }
+}
+
+impl Drop for Withdrawal {
+    fn drop(&mut self) {
+        self.handle.shared.dirty.lock().withdrawn.remove(&self.addresses);
+        self.mark();
+    }
+}

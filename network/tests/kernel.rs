@@ -1,0 +1,11 @@
+//! Real links, rules and traffic, in network namespaces that each test makes
+//! for itself. Needs root.
+
+#[path = "kernel/dns.rs"]
+mod dns;
+#[path = "kernel/pods.rs"]
+mod pods;
+#[path = "kernel/services.rs"]
+mod services;
+#[path = "kernel/support.rs"]
+mod support;
