@@ -17,4 +17,5 @@ pub mod resources;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod table;
 pub mod time;
