@@ -91,6 +91,8 @@ pub struct Status {
     pub details: Option<Box<Details>>,
     /// The HTTP status code.
     pub code: u16,
+    /// `metadata.continue`: how to go on with a list although its consistent view is lost.
+    pub continue_token: Option<Box<str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -115,7 +117,10 @@ struct Wire {
 }
 
 #[derive(Serialize, Deserialize, Default)]
-struct Metadata {}
+struct Metadata {
+    #[serde(default, rename = "continue", skip_serializing_if = "Option::is_none")]
+    continue_token: Option<Box<str>>,
+}
 
 fn is_zero_code(n: &u16) -> bool {
     *n == 0
@@ -126,7 +131,7 @@ impl From<Status> for Wire {
         Self {
             kind: "Status".into(),
             api_version: "v1".into(),
-            metadata: Metadata {},
+            metadata: Metadata { continue_token: s.continue_token },
             status: if s.success { "Success" } else { "Failure" }.into(),
             message: s.message,
             reason: s.reason,
@@ -138,7 +143,14 @@ impl From<Status> for Wire {
 
 impl From<Wire> for Status {
     fn from(w: Wire) -> Self {
-        Self { success: w.status == "Success", message: w.message, reason: w.reason, details: w.details, code: w.code }
+        Self {
+            success: w.status == "Success",
+            message: w.message,
+            reason: w.reason,
+            details: w.details,
+            code: w.code,
+            continue_token: w.metadata.continue_token,
+        }
     }
 }
 
@@ -158,7 +170,7 @@ fn qualified(group: &str, resource: &str) -> String {
 impl Status {
     /// A failure with no details.
     pub fn failure(code: u16, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        Self { success: false, message: message.into(), reason: reason.into(), details: None, code }
+        Self { success: false, message: message.into(), reason: reason.into(), details: None, code, continue_token: None }
     }
 
     fn about(mut self, group: &str, kind: &str, name: &str) -> Self {
@@ -181,6 +193,12 @@ impl Status {
         self
     }
 
+    /// Gives the client a token to go on with.
+    pub fn with_continue(mut self, token: String) -> Self {
+        self.continue_token = Some(token.into());
+        self
+    }
+
     /// Whether the reason is this one of [`reason`].
     pub fn is(&self, reason: &str) -> bool {
         self.reason == reason
@@ -190,12 +208,12 @@ impl Status {
     pub fn deleted(group: &str, resource: &str, name: &str, uid: &str) -> Self {
         let details =
             Details { name: name.into(), group: group.into(), kind: resource.into(), uid: uid.into(), ..Details::default() };
-        Self { success: true, message: String::new(), reason: "".into(), details: Some(Box::new(details)), code: 0 }
+        Self { details: Some(Box::new(details)), ..Self::success(0) }
     }
 
     /// A bare success, for example of a bind.
     pub fn success(code: u16) -> Self {
-        Self { success: true, message: String::new(), reason: "".into(), details: None, code }
+        Self { success: true, ..Self::failure(code, "", "") }
     }
 
     pub fn not_found(group: &str, resource: &str, name: &str) -> Self {

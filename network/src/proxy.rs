@@ -13,7 +13,6 @@ pub mod elements;
 mod layout;
 mod nftables;
 pub mod plan;
-mod relay;
 mod run;
 pub mod state;
 

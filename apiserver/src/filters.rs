@@ -1,0 +1,156 @@
+//! What every request passes before it is served, and every answer after: one function per filter, in order.
+
+mod compress;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use futures::FutureExt;
+use http::header::{HeaderName, WWW_AUTHENTICATE};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response};
+use knarr_api::status::Status;
+use tokio::time::Instant;
+
+use crate::authn::impersonation;
+use crate::authz::{self, Attributes, ResourceTarget, Target};
+use crate::handlers::respond;
+use crate::object;
+use crate::request_info::RequestInfo;
+use crate::server::Inner;
+use crate::user::User;
+
+/// How long a request that is not a watch or a connection may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Paths that anyone may ask.
+const ALWAYS_ALLOWED: [&str; 3] = ["/healthz", "/livez", "/readyz"];
+static AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
+/// Takes a request through all filters to its answer.
+pub async fn serve(server: Arc<Inner>, request: Request<Body>) -> Response<Body> {
+    let begun = Instant::now();
+    let audit_id = audit_id(&server, &request);
+    let accepts_gzip = compress::accepts_gzip(request.headers());
+    let info = RequestInfo::parse(request.method(), request.uri().path(), request.uri().query());
+    let (info, served) = match info {
+        Ok(info) => {
+            let info = Arc::new(info);
+            let dry_run = request.uri().query().is_some_and(|query| query.contains("dryRun=All"));
+            let served = guarded(server.clone(), info.clone(), request).await;
+            server.metrics.observe(&info, dry_run, served.status().as_u16(), begun.elapsed());
+            (Some(info), served)
+        }
+        Err(error) => (None, respond::status(&Status::bad_request(error.to_string()))),
+    };
+    let streams = info.is_some_and(|info| is_long_running(&info));
+    let mut response = if accepts_gzip && !streams { compress::gzip(served).await } else { served };
+    if let Some(id) = audit_id {
+        response.headers_mut().insert(AUDIT_ID.clone(), id);
+    }
+    response
+}
+
+/// The id under which the request is found in logs: the client's own, or a new one.
+fn audit_id(server: &Inner, request: &Request<Body>) -> Option<HeaderValue> {
+    if let Some(id) = request.headers().get(&AUDIT_ID).filter(|id| id.len() <= 64) {
+        return Some(id.clone());
+    }
+    HeaderValue::from_str(&object::new_uid(&*server.registry.random)).ok()
+}
+
+/// Serves the request; whatever goes wrong, the client gets a Status and the server lives.
+async fn guarded(server: Arc<Inner>, info: Arc<RequestInfo>, request: Request<Body>) -> Response<Body> {
+    let long = is_long_running(&info);
+    let _seat = match (long, server.take_seat(request.method(), &request)) {
+        (true, _) => None,
+        (false, Ok(seat)) => seat,
+        (false, Err(status)) => return respond::status(&status),
+    };
+    let serving = AssertUnwindSafe(authorized(server, info.clone(), request)).catch_unwind();
+    let done = if long { Ok(serving.await) } else { tokio::time::timeout(TIMEOUT, serving).await };
+    match done {
+        Ok(Ok(Ok(response))) => response,
+        Ok(Ok(Err(status))) => {
+            let mut response = respond::status(&status);
+            if status.code == 401 {
+                let challenge = HeaderValue::from_static("Bearer realm=\"kubernetes-master\"");
+                response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+            }
+            response
+        }
+        Ok(Err(_panic)) => {
+            tracing::error!(path = info.path, verb = info.verb, "a request panicked");
+            respond::status(&Status::internal("the request could not be served"))
+        }
+        Err(_elapsed) => {
+            let message = "request did not complete within the allotted timeout";
+            respond::status(&Status::timeout(message, 0))
+        }
+    }
+}
+
+/// Watches and connections, which end when they end.
+fn is_long_running(info: &RequestInfo) -> bool {
+    matches!(info.verb.as_str(), "watch" | "proxy")
+        || matches!(info.subresource.as_str(), "attach" | "exec" | "proxy" | "log" | "portforward")
+}
+
+async fn authorized(
+    server: Arc<Inner>,
+    info: Arc<RequestInfo>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Status> {
+    let (mut parts, body) = request.into_parts();
+    let found = server.security.authenticator.authenticate(&parts).await;
+    let user = match found {
+        Ok(Some(found)) => found.user,
+        Ok(None) => return Err(Status::unauthorized("Unauthorized")),
+        Err(rejected) => {
+            tracing::debug!(path = info.path, %rejected, "unable to authenticate the request");
+            return Err(Status::unauthorized("Unauthorized"));
+        }
+    };
+    let user = impersonated(&server, &info, user, &mut parts).await?;
+    authorize(&server, &info, &user).await?;
+    if server.health.is_draining() && info.is_resource && parts.method != Method::GET {
+        let refused = Status::too_many_requests("The apiserver is shutting down, please try again later.", 5);
+        return Err(refused);
+    }
+    server.dispatch(info, user, Request::from_parts(parts, body)).await
+}
+
+async fn impersonated(server: &Inner, info: &RequestInfo, user: User, parts: &mut Parts) -> Result<User, Status> {
+    let Some(wanted) = impersonation::wanted(&mut parts.headers)? else { return Ok(user) };
+    let asked = attributes(info, &user);
+    let allowed = impersonation::impersonate(&*server.security.authorizer, &wanted, &asked).await?;
+    Ok(allowed.user)
+}
+
+fn attributes<'a>(info: &'a RequestInfo, user: &'a User) -> Attributes<'a> {
+    let target = if info.is_resource {
+        Target::Resource(ResourceTarget {
+            group: &info.group,
+            version: &info.version,
+            resource: &info.resource,
+            subresource: &info.subresource,
+            namespace: &info.namespace,
+            name: &info.name,
+            field_selector: info.field_selector.as_deref().unwrap_or_default(),
+            label_selector: info.label_selector.as_deref().unwrap_or_default(),
+        })
+    } else {
+        Target::Path(&info.path)
+    };
+    Attributes { user, verb: &info.verb, target }
+}
+
+async fn authorize(server: &Inner, info: &RequestInfo, user: &User) -> Result<(), Status> {
+    if !info.is_resource && ALWAYS_ALLOWED.contains(&info.path.as_str()) {
+        return Ok(());
+    }
+    let asked = attributes(info, user);
+    let decision = server.security.authorizer.authorize(&asked).await;
+    if decision.is_allowed() { Ok(()) } else { Err(authz::forbidden(&asked, decision.reason())) }
+}

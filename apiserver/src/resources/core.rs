@@ -1,0 +1,5 @@
+//! The core group.
+
+pub mod namespace;
+pub mod pod;
+pub mod service;

@@ -1,0 +1,42 @@
+//! Services: their cluster addresses and node ports are claimed from the cluster's pools.
+
+mod allocate;
+mod defaults;
+
+use async_trait::async_trait;
+use knarr_api::status::Status;
+use serde_json::{Value, json};
+
+use crate::registry::{Context, Strategy, Undo};
+
+pub struct Service;
+
+#[async_trait]
+impl Strategy for Service {
+    fn set_defaults(&self, object: &mut Value) {
+        defaults::set(object);
+    }
+
+    fn prepare_for_create(&self, _: &Context<'_>, object: &mut Value) {
+        object["status"] = json!({"loadBalancer": {}});
+    }
+
+    fn prepare_for_update(&self, _: &Context<'_>, object: &mut Value, _: &Value) {
+        if allocate::service_type(object) != "LoadBalancer" {
+            object["status"]["loadBalancer"] = json!({});
+        }
+    }
+
+    async fn begin_create(&self, cx: &Context<'_>, object: &mut Value) -> Result<Undo, Status> {
+        allocate::begin(cx, object, None).await
+    }
+
+    async fn begin_update(&self, cx: &Context<'_>, object: &mut Value, old: &Value) -> Result<Undo, Status> {
+        allocate::keep_allocated(object, old);
+        allocate::begin(cx, object, Some(old)).await
+    }
+
+    async fn after_change(&self, cx: &Context<'_>, object: Option<&Value>, old: &Value) {
+        allocate::release_dropped(cx, object, old).await;
+    }
+}

@@ -1,0 +1,72 @@
+//! From a request that may be served to who serves it.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::{Method, Request, Response, StatusCode};
+use knarr_api::status::Status;
+use serde_json::{Value, json};
+
+use super::Inner;
+use crate::handlers::{self, FORMATS, negotiate, respond};
+use crate::request_info::RequestInfo;
+use crate::user::User;
+use crate::{discovery, version};
+
+/// Paths that `/` lists beside those of groups.
+const PATHS: &[&str] = &["/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/readyz", "/version"];
+
+impl Inner {
+    /// Serves a request that passed all filters.
+    pub async fn dispatch(
+        &self,
+        info: Arc<RequestInfo>,
+        user: User,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Status> {
+        if info.is_resource {
+            return Ok(handlers::serve(self.registry.clone(), info, user, request).await);
+        }
+        let query: Vec<(String, String)> =
+            form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).into_owned().collect();
+        if let Some(response) = self.health.serve(&info.path, &query) {
+            return Ok(response);
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return Err(Status::path_not_found());
+        }
+        let pretty = query.iter().find(|(key, _)| key == "pretty").map(|(_, value)| value.as_str());
+        let catalogue = self.registry.catalogue();
+        if let Some(answer) = discovery::serve(&catalogue, &info.path, request.headers(), pretty) {
+            return answer;
+        }
+        match info.path.as_str() {
+            "/version" | "/version/" => document(&request, pretty, &version::document()),
+            "/metrics" => {
+                let text = self.metrics.render().map_err(Status::internal)?;
+                Ok(respond::response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.into()))
+            }
+            "/" => document(&request, pretty, &self.index()),
+            _ => Err(Status::path_not_found()),
+        }
+    }
+
+    /// The paths that are served.
+    fn index(&self) -> Value {
+        let catalogue = self.registry.catalogue();
+        let mut paths: Vec<String> = PATHS.iter().map(|path| (*path).to_owned()).collect();
+        for group in catalogue.groups.iter().filter(|group| !group.name.is_empty()) {
+            paths.push(format!("/apis/{}", group.name));
+            paths.extend(group.versions.iter().map(|version| format!("/apis/{}/{}", group.name, version.name)));
+        }
+        paths.sort_unstable();
+        json!({"paths": paths})
+    }
+}
+
+fn document(request: &Request<Body>, pretty: Option<&str>, value: &Value) -> Result<Response<Body>, Status> {
+    let mut output = negotiate::output(request.headers(), pretty, FORMATS, |shape| shape == negotiate::Shape::Full)?;
+    // These few are for people, too.
+    output.pretty = output.format == knarr_api::decode::Format::Json;
+    respond::value(StatusCode::OK, &output, value)
+}

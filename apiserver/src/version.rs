@@ -1,0 +1,39 @@
+//! `/version`.
+
+use serde_json::{Value, json};
+
+/// The Kubernetes version that is served.
+pub const KUBERNETES: &str = "1.37.0";
+
+/// `v1.37.0+knarr.0.1.0`: what `kubectl version` shows, and nodes report.
+pub fn git_version() -> String {
+    format!("v{KUBERNETES}+knarr.{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// The document.
+pub fn document() -> Value {
+    json!({
+        "major": "1",
+        "minor": "37",
+        "emulationMajor": "1",
+        "emulationMinor": "37",
+        "minCompatibilityMajor": "1",
+        "minCompatibilityMinor": "36",
+        "gitVersion": git_version(),
+        "gitCommit": option_env!("KNARR_COMMIT").unwrap_or_default(),
+        "gitTreeState": "clean",
+        "buildDate": option_env!("KNARR_BUILD_DATE").unwrap_or("1970-01-01T00:00:00Z"),
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, architecture()),
+    })
+}
+
+/// Go's name of the machine's architecture.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}

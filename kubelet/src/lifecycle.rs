@@ -1,4 +1,0 @@
-//! What happens around containers: admission to the node, and hooks after start and before stop.
-
-pub mod admission;
-pub mod hooks;
