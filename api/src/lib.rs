@@ -6,6 +6,7 @@
 //! keep the [`schema::TypeRef`].
 
 pub mod decode;
+pub mod defaults;
 pub mod duration;
 pub mod field;
 pub mod gvk;
@@ -17,5 +18,6 @@ pub mod resources;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod structural;
 pub mod table;
 pub mod time;

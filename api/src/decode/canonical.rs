@@ -28,3 +28,8 @@ pub(crate) fn instant(text: &str) -> Option<(i64, i32)> {
     let time = go_time::parse(text, go_time::SECONDS).ok()?;
     Some(go_time::instant(time))
 }
+
+/// Whether a text is base64.
+pub(crate) fn base64(text: &str) -> bool {
+    super::scalar::bytes(text).is_ok()
+}

@@ -4,6 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::field::quote;
 use crate::gvk::GroupVersionKind;
 
 /// A document that is no JSON.
@@ -24,7 +25,7 @@ impl SyntaxError {
         let quoted = match byte {
             b'\'' => "\\'".to_owned(),
             b'"' => "\"".to_owned(),
-            _ => quoted(&char::from(byte).to_string()),
+            _ => quote(&char::from(byte).to_string()).trim_matches('"').to_owned(),
         };
         Self(format!("invalid character '{quoted}' {context}"))
     }
@@ -94,38 +95,6 @@ pub struct GoQuoted<'a>(pub &'a str);
 
 impl fmt::Display for GoQuoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", quoted(self.0))
-    }
-}
-
-/// The inside of a Go string literal.
-fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\u{7}' => out.push_str("\\a"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{b}' => out.push_str("\\v"),
-            c if c < ' ' || c == '\u{7f}' => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strings_are_quoted_as_go_quotes_them() {
-        assert_eq!(GoQuoted("a\"b\\c\n\u{1}é").to_string(), "\"a\\\"b\\\\c\\n\\x01é\"");
+        f.write_str(&quote(self.0))
     }
 }
