@@ -11,6 +11,7 @@ pub mod duration;
 pub mod field;
 pub mod gvk;
 pub mod names;
+pub mod openapi;
 pub mod patch;
 pub mod protobuf;
 pub mod quantity;

@@ -166,6 +166,8 @@ pub struct List {
     pub kind: ListKind,
     /// Names of the fields that identify an item of a [`ListKind::Map`].
     pub keys: Box<[Name]>,
+    /// Whether `kind` is declared; lists are atomic when nothing is, but OpenAPI does not say so then.
+    pub declared: bool,
     /// Elements are pointers in Go: null elements are kept.
     pub pointers: bool,
 }

@@ -51,7 +51,9 @@ def type_line(name, facts):
         fields.append(row)
     if fields:
         body["f"] = fields
-    return "\t".join([name, "/".join(facts["gvk"]) if "gvk" in facts else "-", dump(body)])
+    # An ObjectReference can be an object in Go, but never travels as one.
+    is_kind = "gvk" in facts and not name.endswith(".ObjectReference")
+    return "\t".join([name, "/".join(facts["gvk"]) if is_kind else "-", dump(body)])
 
 
 def types(facts):

@@ -10,6 +10,27 @@ use serde_json::Value;
 
 use crate::user::User;
 
+mod catalogue;
+mod certificates;
+mod default_class;
+mod default_toleration_seconds;
+mod limit_ranger;
+mod lookup;
+mod namespace_lifecycle;
+mod node_restriction;
+mod persistent_volume_claim_resize;
+mod pod;
+mod pod_resources;
+mod pod_topology_labels;
+mod priority;
+mod rbac_escalation;
+mod runtime_class;
+mod service_account;
+mod storage_object_in_use_protection;
+mod taint_nodes_by_condition;
+
+pub use catalogue::{Chain, Context, standard};
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
     Create,

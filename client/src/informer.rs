@@ -29,7 +29,7 @@ use tokio::sync::watch;
 
 pub use self::{factory::InformerFactory, reflector::ListError, selection::Selection};
 use self::{store::Store, wire::WatchEvent};
-use crate::object::{Cached, ObjectKey};
+use crate::object::{Cached, Lineage, ObjectKey};
 
 /// One change of one object.
 #[derive(Debug)]
@@ -208,5 +208,47 @@ impl<K: Cached> SharedInformer<K> {
         for change in &changes {
             change.deliver(&handlers);
         }
+    }
+}
+
+/// What is left of an object when only its place among owners and dependents matters.
+#[derive(Debug, Clone, Copy)]
+pub struct LineageOf<'a> {
+    pub namespace: &'a str,
+    pub name: &'a str,
+    pub uid: &'a str,
+    pub lineage: Lineage<'a>,
+}
+
+/// One change as seen by [`LineageInformer::subscribe_lineages`].
+#[derive(Debug)]
+pub enum LineageChange<'a> {
+    /// Added or updated; the handler knows what it had before.
+    Present(LineageOf<'a>),
+    Gone(LineageOf<'a>),
+}
+
+/// A [`SharedInformer`] of objects of any type, seen only for their lineage.
+pub trait LineageInformer: Send + Sync {
+    fn subscribe_lineages(&self, handler: Box<dyn Fn(LineageChange<'_>) + Send + Sync>) -> Subscription;
+    fn has_synced(&self) -> bool;
+}
+
+impl<K: Cached> LineageInformer for SharedInformer<K> {
+    fn subscribe_lineages(&self, handler: Box<dyn Fn(LineageChange<'_>) + Send + Sync>) -> Subscription {
+        self.subscribe(move |change| {
+            let object = &**change.object();
+            let Some(lineage) = object.lineage() else { return };
+            let seen =
+                LineageOf { namespace: object.namespace(), name: object.name(), uid: object.uid(), lineage };
+            handler(match change {
+                Change::Deleted { .. } => LineageChange::Gone(seen),
+                Change::Added(_) | Change::Updated { .. } => LineageChange::Present(seen),
+            });
+        })
+    }
+
+    fn has_synced(&self) -> bool {
+        SharedInformer::has_synced(self)
     }
 }

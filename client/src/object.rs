@@ -60,6 +60,22 @@ pub trait Cached: DeserializeOwned + Send + Sync + 'static {
 
     /// Drops what no reader of a cache wants. Called once after decoding.
     fn shrink(&mut self) {}
+
+    /// Whether [`Self::lineage`] is kept, so that garbage collection can use this cache and need not make one.
+    const KEEPS_LINEAGE: bool = false;
+
+    /// What garbage collection goes by; `None` if the type does not keep it.
+    fn lineage(&self) -> Option<Lineage<'_>> {
+        None
+    }
+}
+
+/// Owners, finalizers and deletion of an object.
+#[derive(Debug, Clone, Copy)]
+pub struct Lineage<'a> {
+    pub owners: &'a [OwnerReference],
+    pub finalizers: &'a [String],
+    pub is_being_deleted: bool,
 }
 
 impl<K: Resource + DeserializeOwned + Send + Sync + 'static> Cached for K {
@@ -83,6 +99,17 @@ impl<K: Resource + DeserializeOwned + Send + Sync + 'static> Cached for K {
     fn shrink(&mut self) {
         self.meta_mut().managed_fields = None;
     }
+
+    const KEEPS_LINEAGE: bool = true;
+
+    fn lineage(&self) -> Option<Lineage<'_>> {
+        let meta = self.meta();
+        Some(Lineage {
+            owners: meta.owner_references.as_deref().unwrap_or_default(),
+            finalizers: meta.finalizers.as_deref().unwrap_or_default(),
+            is_being_deleted: meta.deletion_timestamp.is_some(),
+        })
+    }
 }
 
 /// The few facts that garbage collection needs of an object of any kind.
@@ -99,22 +126,8 @@ struct SkeletonMeta {
     uid: Box<str>,
     resource_version: Box<str>,
     deletion_timestamp: Option<Time>,
-    finalizers: Vec<Box<str>>,
+    finalizers: Vec<String>,
     owner_references: Vec<OwnerReference>,
-}
-
-impl Skeleton {
-    pub fn is_being_deleted(&self) -> bool {
-        self.metadata.deletion_timestamp.is_some()
-    }
-
-    pub fn has_finalizer(&self, name: &str) -> bool {
-        self.metadata.finalizers.iter().any(|finalizer| &**finalizer == name)
-    }
-
-    pub fn owners(&self) -> &[OwnerReference] {
-        &self.metadata.owner_references
-    }
 }
 
 impl Cached for Skeleton {
@@ -132,6 +145,16 @@ impl Cached for Skeleton {
 
     fn resource_version(&self) -> &str {
         &self.metadata.resource_version
+    }
+
+    const KEEPS_LINEAGE: bool = true;
+
+    fn lineage(&self) -> Option<Lineage<'_>> {
+        Some(Lineage {
+            owners: &self.metadata.owner_references,
+            finalizers: &self.metadata.finalizers,
+            is_being_deleted: self.metadata.deletion_timestamp.is_some(),
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use futures::future::BoxFuture;
 
-use crate::{Context, deployment, replicas};
+use crate::{Context, deployment, garbage, namespaces, replicas};
 
 /// One controller: what it is called and how it is made.
 #[derive(Clone, Copy)]
@@ -25,6 +25,8 @@ const fn controller(
 
 pub const CATALOGUE: &[Descriptor] = &[
     controller("deployment-controller", "deployment-controller", deployment::build),
+    controller("garbage-collector-controller", "generic-garbage-collector", garbage::build),
+    controller("namespace-controller", "namespace-controller", namespaces::build),
     controller("replicaset-controller", "replicaset-controller", replicas::build_replica_sets),
     controller(
         "replicationcontroller-controller",

@@ -7,7 +7,10 @@ use knarr_client::{
     Client, InformerFactory,
     events::{EventBroadcaster, EventRecorder},
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::discovery::Resources;
 
 /// Settings of the controllers, already checked.
 #[derive(Debug, Clone)]
@@ -39,6 +42,8 @@ pub struct Context {
     pub client: Client,
     /// Shared by all controllers.
     pub informers: InformerFactory,
+    /// What the server has; empty until it was first asked.
+    pub(crate) resources: watch::Receiver<Arc<Resources>>,
     pub events: EventBroadcaster,
     pub clock: SharedClock,
     pub random: SharedRandom,

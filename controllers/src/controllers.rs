@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::{CATALOGUE, Config, Context, Descriptor};
+use crate::{CATALOGUE, Config, Context, Descriptor, discovery::Follower};
 
 /// Pauses before a controller that panicked is started anew: doubling from the first to the last.
 const RESTART: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -19,6 +19,7 @@ pub struct Controllers {
     built: Vec<(Descriptor, Context, BoxFuture<'static, ()>)>,
     informers: InformerFactory,
     sending_events: BoxFuture<'static, ()>,
+    following_resources: BoxFuture<'static, ()>,
     stop: CancellationToken,
 }
 
@@ -34,6 +35,8 @@ impl Controllers {
         let manager = clients.client(&manager);
         let stop = CancellationToken::new();
         let informers = InformerFactory::new(manager.clone(), Arc::clone(&random));
+        let follower = Follower::new(manager.clone(), &informers);
+        let resources = follower.subscribe();
         let (events, sending_events) =
             EventBroadcaster::new(manager, Arc::clone(&clock), Arc::clone(&random), stop.clone());
         let config = Arc::new(config);
@@ -43,6 +46,7 @@ impl Controllers {
                 let context = Context {
                     client: clients.client(&Identity::service_account("kube-system", descriptor.account)),
                     informers: informers.clone(),
+                    resources: resources.clone(),
                     events: events.clone(),
                     clock: Arc::clone(&clock),
                     random: Arc::clone(&random),
@@ -53,13 +57,20 @@ impl Controllers {
                 (*descriptor, context, task)
             })
             .collect();
-        Self { built, informers, sending_events: sending_events.boxed(), stop }
+        Self {
+            built,
+            informers,
+            sending_events: sending_events.boxed(),
+            following_resources: follower.run(stop.clone()).boxed(),
+            stop,
+        }
     }
 
     /// Starts the caches and works until `shutdown`, then finishes what is in hand and stops.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut tasks = JoinSet::new();
         tasks.spawn(self.sending_events);
+        tasks.spawn(self.following_resources);
         for (descriptor, context, task) in self.built {
             tasks.spawn(supervise(descriptor, context, task));
         }

@@ -8,12 +8,15 @@
 mod catalogue;
 mod context;
 mod controllers;
+mod discovery;
 mod error;
 
 mod pods;
 mod templates;
 
 mod deployment;
+mod garbage;
+mod namespaces;
 mod replicas;
 
 pub use catalogue::{CATALOGUE, Descriptor};

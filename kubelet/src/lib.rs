@@ -1,1 +1,27 @@
-//! The node agent: one worker per pod, probes, volumes, node status and the node's HTTPS server
+//! The node agent: runs the pods that are bound to its node, and tells the API how they are.
+//!
+//! * [`kubelet`]: building an agent from its parts and running it; [`config`] is what the binary tells it.
+//! * [`pod`]: one worker per pod, and everything it does to containers.
+//! * [`status`]: a pod's status, computed and written.
+//! * [`probes`], [`lifecycle`], [`volumes`], [`images`], [`resources`]: what pods ask for.
+//! * [`node`]: the Node object, its status and its Lease.
+//! * [`server`]: the node's HTTPS server (logs, exec, port-forward, metrics); [`logs`] reads and rotates log files.
+//! * [`sim`]: a runtime without a kernel, for simulated nodes and tests.
+
+pub mod agent;
+pub mod config;
+pub mod events;
+pub mod images;
+pub mod kubelet;
+pub mod lifecycle;
+pub mod node;
+pub mod objects;
+pub mod pod;
+pub mod probes;
+pub mod resources;
+pub mod sim;
+pub mod status;
+pub mod volumes;
+
+pub use config::Config;
+pub use kubelet::{Kubelet, Parts};

@@ -32,7 +32,8 @@ impl Dialer {
     /// A connection to a pod, a ClusterIP or anything else the node can reach. No
     /// timeout of its own.
     pub async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
-        let socket = self.0.run(|| if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() })??;
+        let socket =
+            self.0.run(|| if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() })??;
         let stream = socket.connect(to).await?;
         stream.set_nodelay(true)?;
         Ok(stream)

@@ -81,7 +81,8 @@ impl Service {
     /// Its ClusterIPs; none when it is headless or an ExternalName.
     pub fn cluster_ips(&self) -> Vec<IpAddr> {
         let listed = self.spec.cluster_ips.iter().map(|ip| &**ip);
-        let all = if self.spec.cluster_ips.is_empty() { vec![&*self.spec.cluster_ip] } else { listed.collect() };
+        let all =
+            if self.spec.cluster_ips.is_empty() { vec![&*self.spec.cluster_ip] } else { listed.collect() };
         all.into_iter().filter_map(|ip| ip.parse().ok()).collect()
     }
 
@@ -278,9 +279,10 @@ mod tests {
 
     #[test]
     fn a_headless_service_has_no_cluster_ip() {
-        let service: Service =
-            serde_json::from_str(r#"{"metadata":{"name":"a"},"spec":{"clusterIP":"None","clusterIPs":["None"]}}"#)
-                .expect("decodes");
+        let service: Service = serde_json::from_str(
+            r#"{"metadata":{"name":"a"},"spec":{"clusterIP":"None","clusterIPs":["None"]}}"#,
+        )
+        .expect("decodes");
         assert!(service.is_headless() && service.cluster_ips().is_empty());
     }
 }

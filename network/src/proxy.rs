@@ -13,6 +13,7 @@ pub mod elements;
 mod layout;
 mod nftables;
 pub mod plan;
+mod relay;
 mod run;
 pub mod state;
 

@@ -1,10 +1,14 @@
 //! Real links, rules and traffic, in network namespaces that each test makes
 //! for itself. Needs root.
 
+#[path = "kernel/api.rs"]
+mod api;
 #[path = "kernel/dns.rs"]
 mod dns;
 #[path = "kernel/pods.rs"]
 mod pods;
+#[path = "kernel/proxy.rs"]
+mod proxy;
 #[path = "kernel/services.rs"]
 mod services;
 #[path = "kernel/support.rs"]

@@ -128,7 +128,10 @@ fn shape(text: &'static str, facts: &FieldFacts) -> Shape {
             _ => ListKind::Atomic,
         };
         let keys = facts.keys.iter().map(|key| Name::Borrowed(*key)).collect();
-        return Shape::List(List { item: bare_shape(item), kind, keys, pointers: facts.eptr }.into());
+        return Shape::List(
+            List { item: bare_shape(item), kind, keys, declared: facts.list.is_some(), pointers: facts.eptr }
+                .into(),
+        );
     }
     if let Some(value) = text.strip_prefix("{}") {
         return Shape::Map(Map { value: bare_shape(value), atomic: facts.map == Some("atomic") }.into());
@@ -140,7 +143,8 @@ fn bare_shape(text: &'static str) -> Shape {
     if let Some(item) = text.strip_prefix("[]") {
         let keys = Box::default();
         return Shape::List(
-            List { item: bare_shape(item), kind: ListKind::Atomic, keys, pointers: false }.into(),
+            List { item: bare_shape(item), kind: ListKind::Atomic, keys, declared: false, pointers: false }
+                .into(),
         );
     }
     if let Some(value) = text.strip_prefix("{}") {

@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::error;
 
-use super::{Selection, SharedInformer, reflector::Reflector};
-use crate::object::Cached;
+use super::{LineageInformer, Selection, SharedInformer, reflector::Reflector};
+use crate::object::{Cached, Skeleton};
 
 /// Pause before a reflector that panicked (in a handler, most likely) is started again.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
@@ -45,6 +45,8 @@ struct State {
 struct Entry {
     /// A `SharedInformer<K>` of the `K` whose `TypeId` is in the key.
     informer: Box<dyn Any + Send + Sync>,
+    /// The same, for those who do not care what `K` is; only if it keeps the lineage of its objects.
+    lineages: Option<Arc<dyn LineageInformer>>,
     stop: CancellationToken,
     launch: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -85,8 +87,18 @@ impl InformerFactory {
         } else {
             Some(launch)
         };
-        state.informers.insert(key, Entry { informer: Box::new(informer.clone()), stop, launch });
+        let lineages = K::KEEPS_LINEAGE.then(|| Arc::new(informer.clone()) as Arc<dyn LineageInformer>);
+        state.informers.insert(key, Entry { informer: Box::new(informer.clone()), lineages, stop, launch });
         informer
+    }
+
+    /// Any informer over a selection, whatever it decodes its objects as: garbage collection adds no second cache
+    /// to what others already hold.
+    pub fn lineages(&self, selection: &Selection) -> Arc<dyn LineageInformer> {
+        let held = self.0.state.lock().informers.iter().find_map(|((_, other), entry)| {
+            entry.lineages.as_ref().filter(|_| other == selection).map(Arc::clone)
+        });
+        held.unwrap_or_else(|| Arc::new(self.select::<Skeleton>(selection.clone())))
     }
 
     /// Ends the watch of a selection that nobody needs any more, as when its CRD is gone.

@@ -59,7 +59,9 @@ impl Authority {
             let depth = usize::from(lower.num_labels() - self.domain.num_labels());
             let labels: Option<Vec<&str>> =
                 lower.iter().take(depth).map(|label| std::str::from_utf8(label).ok()).collect();
-            return Some(labels.map_or_else(Reply::default, |labels| self.forward_name(zone, name, &labels, kind)));
+            return Some(
+                labels.map_or_else(Reply::default, |labels| self.forward_name(zone, name, &labels, kind)),
+            );
         }
         let address = reverse_address(&lower)?;
         let names: Vec<&str> = zone.names_of(address).collect();
@@ -96,7 +98,9 @@ impl Authority {
             },
             [rest @ .., service, namespace, "svc"] if zone.has_namespace(namespace) => {
                 match zone.service(namespace, service) {
-                    Some(target @ Target::Headless { .. }) => short_lived(self.service(name, rest, target, kind)),
+                    Some(target @ Target::Headless { .. }) => {
+                        short_lived(self.service(name, rest, target, kind))
+                    }
                     Some(target) => self.service(name, rest, target, kind),
                     None => Reply::default(),
                 }
@@ -186,12 +190,14 @@ fn is_named(port: &Port, label: &str, protocol: &str) -> bool {
         Protocol::Udp => "_udp",
         Protocol::Sctp => "_sctp",
     };
-    protocol == protocol_label && name.is_some_and(|name| !name.is_empty() && name.eq_ignore_ascii_case(&port.name))
+    protocol == protocol_label
+        && name.is_some_and(|name| !name.is_empty() && name.eq_ignore_ascii_case(&port.name))
 }
 
 /// Each host of a port as its own target.
 fn with_hosts<'a>(base: &Name, port: &'a Port, hosts: &[Host]) -> Vec<(&'a Port, Name, Vec<IpAddr>)> {
-    let target = |host: &Host| Some((port, base.prepend_label(host.label.as_bytes()).ok()?, vec![host.address]));
+    let target =
+        |host: &Host| Some((port, base.prepend_label(host.label.as_bytes()).ok()?, vec![host.address]));
     hosts.iter().filter_map(target).collect()
 }
 
@@ -249,7 +255,9 @@ fn services<'a>(
         let data = RData::SRV(SRV::new(0, weight, port.port, target.clone()));
         reply.answers.push(Record::from_rdata(name.clone(), TTL, data));
         let glue: Vec<Record> = addresses.iter().map(|address| address_record(&target, *address)).collect();
-        reply.additionals.extend(glue.into_iter().filter(|record| !reply.additionals.contains(record)).collect::<Vec<_>>());
+        reply.additionals.extend(
+            glue.into_iter().filter(|record| !reply.additionals.contains(record)).collect::<Vec<_>>(),
+        );
     }
     reply
 }

@@ -87,12 +87,22 @@ impl Forwarder {
                 return Vec::new();
             }
         };
-        parse_resolvers(&text).filter(|address| !self.own.contains(&address.ip())).take(MAX_RESOLVERS).collect()
+        parse_resolvers(&text)
+            .filter(|address| !self.own.contains(&address.ip()))
+            .take(MAX_RESOLVERS)
+            .collect()
     }
 
-    async fn ask_one(&self, question: &[u8], resolver: SocketAddr, transport: Transport) -> io::Result<Vec<u8>> {
+    async fn ask_one(
+        &self,
+        question: &[u8],
+        resolver: SocketAddr,
+        transport: Transport,
+    ) -> io::Result<Vec<u8>> {
         let mut ours = question.to_vec();
-        let Some(id) = question.first_chunk::<2>().copied() else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let Some(id) = question.first_chunk::<2>().copied() else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
         // An id that the asker of the question does not know makes a forged answer
         // harder.
         let our_id = (self.random.next_u64() as u16).to_be_bytes();

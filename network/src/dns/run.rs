@@ -64,7 +64,11 @@ impl Dns {
     ///
     /// # Errors
     /// An address cannot be added or is in use.
-    pub async fn build(config: &Config, informers: &InformerFactory, random: SharedRandom) -> Result<Self, Error> {
+    pub async fn build(
+        config: &Config,
+        informers: &InformerFactory,
+        random: SharedRandom,
+    ) -> Result<Self, Error> {
         let namespace = Namespace::open(config.netns.as_deref()).map_err(Error::Network)?;
         let dialer = Dialer::within(namespace.clone());
         let route = namespace.route().map_err(Error::Network)?;
@@ -110,7 +114,8 @@ impl Dns {
         let tasks = TaskTracker::new();
         let datagrams = self.datagrams.iter().map(|socket| self.serve_datagrams(socket, &tasks));
         let limit = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let listeners = self.listeners.iter().map(|listener| self.serve_connections(listener, &tasks, &limit));
+        let listeners =
+            self.listeners.iter().map(|listener| self.serve_connections(listener, &tasks, &limit));
         let serve = async { tokio::join!(join_all(datagrams), join_all(listeners)) };
         shutdown.run_until_cancelled(serve).await;
         tasks.close();
@@ -225,7 +230,12 @@ fn authority(config: &Config) -> Result<Authority, Error> {
     Ok(Authority { domain, ranges, server: config.dns_ips.clone() })
 }
 
-fn refresh(zone: &RwLock<Zone>, key: &ObjectKey, service: Option<&Service>, slices: &SharedInformer<EndpointSlice>) {
+fn refresh(
+    zone: &RwLock<Zone>,
+    key: &ObjectKey,
+    service: Option<&Service>,
+    slices: &SharedInformer<EndpointSlice>,
+) {
     let slices = slices.by_index(EndpointSlice::BY_SERVICE, &key.to_string());
     zone.write().set(key, service, &slices);
 }

@@ -45,7 +45,12 @@ pub struct Pending {
 }
 
 impl Server {
-    pub fn new(authority: Authority, zone: Arc<RwLock<Zone>>, forwarder: Forwarder, random: SharedRandom) -> Self {
+    pub fn new(
+        authority: Authority,
+        zone: Arc<RwLock<Zone>>,
+        forwarder: Forwarder,
+        random: SharedRandom,
+    ) -> Self {
         Self { authority, zone, forwarder, random }
     }
 
@@ -133,7 +138,13 @@ impl Server {
         Some(reply)
     }
 
-    fn encode(&self, request: &Message, mut reply: Reply, code: ResponseCode, transport: Transport) -> Outcome {
+    fn encode(
+        &self,
+        request: &Message,
+        mut reply: Reply,
+        code: ResponseCode,
+        transport: Transport,
+    ) -> Outcome {
         // Clients mostly take the first; let each be first at times.
         let answers = &mut reply.answers;
         if answers.len() > 1 && answers.iter().all(|record| record.record_type().is_ip_addr()) {
@@ -160,7 +171,10 @@ impl Server {
         let room = match transport {
             Transport::Tcp => usize::from(u16::MAX),
             Transport::Udp => usize::from(
-                request.edns.as_ref().map_or(MIN_UDP_PAYLOAD, |e| e.max_payload().clamp(MIN_UDP_PAYLOAD, UDP_PAYLOAD)),
+                request
+                    .edns
+                    .as_ref()
+                    .map_or(MIN_UDP_PAYLOAD, |e| e.max_payload().clamp(MIN_UDP_PAYLOAD, UDP_PAYLOAD)),
             ),
         };
         match fit(message, room) {

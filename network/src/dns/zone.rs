@@ -32,9 +32,15 @@ pub struct Port {
 /// What is behind the name of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    ClusterIps { addresses: Vec<IpAddr>, ports: Vec<Port> },
+    ClusterIps {
+        addresses: Vec<IpAddr>,
+        ports: Vec<Port>,
+    },
     /// Ports with the hosts that have them, and all hosts.
-    Headless { hosts: Vec<Host>, ports: Vec<(Port, Vec<Host>)> },
+    Headless {
+        hosts: Vec<Host>,
+        ports: Vec<(Port, Vec<Host>)>,
+    },
     ExternalName(Box<str>),
 }
 
@@ -101,7 +107,8 @@ fn target(service: &Service, slices: &[Arc<EndpointSlice>]) -> Option<Target> {
         return Some(headless(slices));
     }
     let addresses = service.cluster_ips();
-    let port = |p: &crate::objects::ServicePort| Port { name: p.name.clone(), protocol: p.protocol, port: p.port };
+    let port =
+        |p: &crate::objects::ServicePort| Port { name: p.name.clone(), protocol: p.protocol, port: p.port };
     // A Service whose address is not allocated yet has no name.
     (!addresses.is_empty())
         .then(|| Target::ClusterIps { addresses, ports: service.spec.ports.iter().map(port).collect() })

@@ -7,10 +7,10 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use nlink::Connection;
 use nlink::netlink::namespace::Netns;
 use nlink::netlink::{Netfilter, Nftables, Route};
-use nix::sys::socket::{setsockopt, sockopt};
 
 /// Send buffer for one nftables batch. 10,000 services with 5 endpoints take
 /// about 6 MB; the kernel only accounts what is in flight.

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use nlink::Connection;
 use nlink::netlink::Nftables;
 use nlink::netlink::nftables::{
-    BaseChain, Chain, Expr, Family, FibFlags, FilterHook, LookupExpr, MetaKey, NatHook, PayloadBase, Priority,
-    RawExpr, Register, Rule, Set, SetDataType, SetElement, SetKeyType, Transaction,
+    BaseChain, Chain, Expr, Family, FibFlags, FilterHook, LookupExpr, MetaKey, NatHook, PayloadBase,
+    Priority, RawExpr, Register, Rule, Set, SetDataType, SetElement, SetKeyType, Transaction,
 };
 use nlink::netlink::types::route::RouteType;
 
@@ -195,7 +195,12 @@ impl TableRef {
         Ok(self.chain(name)?.base(BaseChain::nat(hook, priority)))
     }
 
-    pub fn filter_chain(&self, name: &str, hook: FilterHook, priority: Priority) -> Result<Chain, nlink::Error> {
+    pub fn filter_chain(
+        &self,
+        name: &str,
+        hook: FilterHook,
+        priority: Priority,
+    ) -> Result<Chain, nlink::Error> {
         Ok(self.chain(name)?.base(BaseChain::filter(hook, priority)))
     }
 

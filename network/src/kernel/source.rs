@@ -15,7 +15,9 @@ use crate::pod::ipam::Pool;
 /// own, or on a machine without one the second of its pod range.
 pub fn address(config: &Config, ip: Ip) -> Option<IpAddr> {
     let own = config.node_ips.iter().find(|address| Ip::of(**address) == ip).copied();
-    own.or_else(|| config.pod_cidrs.iter().find(|r| Ip::of(r.addr()) == ip).map(|r| Pool::new(*r).node_address()))
+    own.or_else(|| {
+        config.pod_cidrs.iter().find(|r| Ip::of(r.addr()) == ip).map(|r| Pool::new(*r).node_address())
+    })
 }
 
 /// Makes sure that the addresses of [`address`] exist, and answers them.
@@ -30,7 +32,11 @@ pub async fn ensure(route: &Connection<Route>, config: &Config) -> Result<Vec<Ip
 
 /// Gives the loopback link an address. With scope host it is never chosen as a
 /// source by itself.
-pub async fn add_to_loopback(route: &Connection<Route>, address: IpAddr, scope: Scope) -> Result<(), nlink::Error> {
+pub async fn add_to_loopback(
+    route: &Connection<Route>,
+    address: IpAddr,
+    scope: Scope,
+) -> Result<(), nlink::Error> {
     let lo = loopback(route).await?;
     match address {
         IpAddr::V4(v4) => route.replace_address(Ipv4Address::with_index(lo, v4, 32).scope(scope)).await,

@@ -15,8 +15,8 @@ use super::state::Store;
 use super::wiring::{Ends, Wiring};
 use super::{AttachOptions, Attachment, Error, HostPort, PodAddresses, PodIdentity, PodNetwork};
 use crate::config::Config;
-use crate::kernel::{Namespace, source};
 use crate::kernel::nft::Ip;
+use crate::kernel::{Namespace, source};
 
 /// An MTU that fits when the node has no uplink.
 const DEFAULT_MTU: u32 = 1500;
@@ -45,7 +45,8 @@ impl RoutedNetwork {
     /// The kernel refuses, or a state file cannot be read.
     pub async fn open(config: &Config) -> Result<Self, Error> {
         let node = |step| move |source| Error::Node { step, source };
-        let namespace = Namespace::open(config.netns.as_deref()).map_err(node("open the network namespace"))?;
+        let namespace =
+            Namespace::open(config.netns.as_deref()).map_err(node("open the network namespace"))?;
         let store = Store::open(&config.state_dir)?;
         let held = Held::restore(config, store.load()?);
         enable_forwarding(&namespace, config).map_err(|e| node("enable forwarding")(e.into()))?;
@@ -59,7 +60,9 @@ impl RoutedNetwork {
         let rules: Vec<Rules> = Ip::BOTH
             .into_iter()
             .filter(|ip| held.pools.iter().any(|pool| Ip::of(pool.range().addr()) == *ip))
-            .map(|ip| Rules::new(format!("{}-pods", config.table()), ip, &config.pod_cidrs, &config.cluster_cidrs))
+            .map(|ip| {
+                Rules::new(format!("{}-pods", config.table()), ip, &config.pod_cidrs, &config.cluster_cidrs)
+            })
             .collect();
         let attachments: Vec<Attachment> = held.attachments.values().cloned().collect();
         for rules in &rules {
@@ -82,7 +85,10 @@ impl RoutedNetwork {
             self.release(&attachment).await?;
         }
         for rules in &self.rules {
-            rules.destroy(&self.nft).await.map_err(|source| Error::Node { step: "remove the rules of pods", source })?;
+            rules
+                .destroy(&self.nft)
+                .await
+                .map_err(|source| Error::Node { step: "remove the rules of pods", source })?;
         }
         Ok(())
     }
@@ -95,13 +101,15 @@ impl RoutedNetwork {
         let ends = self.ends(&attachment.pod.uid);
         self.store.save(&ends.host, attachment)?;
         self.wiring.connect(&ends, attachment).await?;
-        let batch = self.rules.iter().fold(self.nft.transaction(), |batch, rules| rules.add(batch, attachment));
+        let batch =
+            self.rules.iter().fold(self.nft.transaction(), |batch, rules| rules.add(batch, attachment));
         batch.commit(&self.nft).await.map_err(|source| step("add rules", attachment, source))
     }
 
     async fn release(&self, attachment: &Attachment) -> Result<(), Error> {
         let ends = self.ends(&attachment.pod.uid);
-        let batch = self.rules.iter().fold(self.nft.transaction(), |batch, rules| rules.remove(batch, attachment));
+        let batch =
+            self.rules.iter().fold(self.nft.transaction(), |batch, rules| rules.remove(batch, attachment));
         match batch.commit(&self.nft).await {
             // Somebody flushed the table, or the pod never got so far.
             Err(error) if error.is_not_found() => {}
@@ -128,7 +136,8 @@ impl PodNetwork for RoutedNetwork {
     ) -> Result<PodAddresses, Error> {
         let (attachment, previous) = self.held.lock().reserve(netns, pod, options)?;
         if let Some(previous) = previous.filter(|previous| previous.options != attachment.options) {
-            let batch = self.rules.iter().fold(self.nft.transaction(), |batch, rules| rules.remove(batch, &previous));
+            let batch =
+                self.rules.iter().fold(self.nft.transaction(), |batch, rules| rules.remove(batch, &previous));
             batch.commit(&self.nft).await.map_err(|source| step("change rules", &previous, source))?;
         }
         if let Err(error) = self.establish(&attachment).await {
@@ -218,7 +227,8 @@ impl Held {
     fn check_host_ports(&self, pod: &PodIdentity, options: &AttachOptions) -> Result<(), Error> {
         let others = self.attachments.values().filter(|other| other.pod.uid != pod.uid);
         for other in others {
-            let taken = |wanted: &&HostPort| other.options.host_ports.iter().any(|held| held.overlaps(wanted));
+            let taken =
+                |wanted: &&HostPort| other.options.host_ports.iter().any(|held| held.overlaps(wanted));
             if let Some(port) = options.host_ports.iter().find(taken) {
                 let holder = format!("{}/{}", other.pod.namespace, other.pod.name);
                 return Err(Error::HostPortTaken { port: port.host_port, protocol: port.protocol, holder });

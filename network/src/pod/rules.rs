@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use nlink::Connection;
 use nlink::netlink::Nftables;
-use nlink::netlink::nftables::{NatHook, NatStatement, Priority, Rule, Set, SetElement, SetKeyType, Transaction};
+use nlink::netlink::nftables::{
+    NatHook, NatStatement, Priority, Rule, Set, SetElement, SetKeyType, Transaction,
+};
 
 use super::{Attachment, HostPort, Protocol};
 use crate::kernel::nft::{self, Ip, TableRef};
@@ -29,12 +31,17 @@ pub struct Rules {
 
 impl Rules {
     pub fn new(table: String, ip: Ip, pods: &[IpNet], cluster: &[IpNet]) -> Self {
-        let of_family = |ranges: &[IpNet]| ranges.iter().filter(|r| Ip::of(r.addr()) == ip).copied().collect();
+        let of_family =
+            |ranges: &[IpNet]| ranges.iter().filter(|r| Ip::of(r.addr()) == ip).copied().collect();
         Self { table: TableRef::new(table, ip), pods: of_family(pods), cluster: of_family(cluster) }
     }
 
     /// Puts the whole table in place at once, for these pods.
-    pub async fn install(&self, nft: &Connection<Nftables>, attachments: &[Attachment]) -> Result<(), nlink::Error> {
+    pub async fn install(
+        &self,
+        nft: &Connection<Nftables>,
+        attachments: &[Attachment],
+    ) -> Result<(), nlink::Error> {
         let ip = self.table.ip;
         let batch = self.table.replace(nft).await?;
         let mut batch = batch
@@ -89,7 +96,8 @@ impl Rules {
     }
 
     fn elements(&self, attachment: &Attachment) -> Vec<(Set, SetElement)> {
-        let Some(pod) = attachment.addresses.ips.iter().find(|a| Ip::of(**a) == self.table.ip).copied() else {
+        let Some(pod) = attachment.addresses.ips.iter().find(|a| Ip::of(**a) == self.table.ip).copied()
+        else {
             return Vec::new();
         };
         let mut elements = vec![(self.hairpin(), SetElement::concat([nft::address(pod), nft::address(pod)]))];

@@ -36,7 +36,8 @@ impl Store {
     /// Remembers `attachment` under `key`, replacing what was there at once.
     pub fn save(&self, key: &str, attachment: &Attachment) -> Result<(), Error> {
         let (path, temporary) = (self.path(key, "json"), self.path(key, "tmp"));
-        let text = serde_json::to_vec(attachment).map_err(|source| Error::Corrupt { path: path.clone(), source })?;
+        let text =
+            serde_json::to_vec(attachment).map_err(|source| Error::Corrupt { path: path.clone(), source })?;
         std::fs::write(&temporary, text).map_err(|source| state("write", &temporary, source))?;
         std::fs::rename(&temporary, &path).map_err(|source| state("rename", &temporary, source))
     }

@@ -13,13 +13,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nlink::Connection;
+use nlink::netlink::Route;
 use nlink::netlink::addr::{Ipv4Address, Ipv6Address};
 use nlink::netlink::link::{LinkCreateExt, VethLink};
 use nlink::netlink::namespace::Netns;
 use nlink::netlink::neigh::Neighbor;
 use nlink::netlink::route::{Ipv4Route, Ipv6Route};
 use nlink::netlink::types::route::RouteScope;
-use nlink::netlink::Route;
 
 use super::{Attachment, Error};
 
@@ -68,7 +68,8 @@ impl Wiring {
         let pod = Netns::from_path(&attachment.netns)
             .map_err(|source| Error::Namespace { path: attachment.netns.clone(), source })?;
         let step = |step| move |source| Error::Step { step, pod: label(attachment), source };
-        let inside: Connection<Route> = Connection::new_in(&pod).map_err(step("open netlink in the namespace"))?;
+        let inside: Connection<Route> =
+            Connection::new_in(&pod).map_err(step("open netlink in the namespace"))?;
         self.ensure_link(&pod, &inside, ends).await.map_err(step("create link"))?;
         self.configure_inside(&inside, ends, attachment).await.map_err(step("configure eth0"))?;
         self.route_to(ends, attachment).await.map_err(step("route to pod"))
@@ -80,7 +81,12 @@ impl Wiring {
         self.host.del_link_if_exists(ends.host.as_str()).await.map(drop).map_err(step)
     }
 
-    async fn ensure_link(&self, pod: &Netns, inside: &Connection<Route>, ends: &Ends) -> Result<(), nlink::Error> {
+    async fn ensure_link(
+        &self,
+        pod: &Netns,
+        inside: &Connection<Route>,
+        ends: &Ends,
+    ) -> Result<(), nlink::Error> {
         if inside.get_link_by_name(POD_LINK).await?.is_some() {
             return self.host.set_link_up(ends.host.as_str()).await;
         }
@@ -106,7 +112,9 @@ impl Wiring {
         for address in &attachment.addresses.ips {
             match *address {
                 IpAddr::V4(v4) => inside.replace_address(Ipv4Address::with_index(eth0, v4, 32)).await?,
-                IpAddr::V6(v6) => inside.replace_address(Ipv6Address::with_index(eth0, v6, 128).nodad()).await?,
+                IpAddr::V6(v6) => {
+                    inside.replace_address(Ipv6Address::with_index(eth0, v6, 128).nodad()).await?
+                }
             }
         }
         inside.set_link_up_by_index(eth0).await?;
@@ -116,13 +124,16 @@ impl Wiring {
             inside.replace_neighbor(neighbour).await?;
             match *address {
                 IpAddr::V4(v4) => {
-                    let to_gateway = Ipv4Route::from_addr(GATEWAY_V4, 32).dev_index(eth0).scope(RouteScope::Link);
+                    let to_gateway =
+                        Ipv4Route::from_addr(GATEWAY_V4, 32).dev_index(eth0).scope(RouteScope::Link);
                     inside.replace_route(to_gateway).await?;
                     let default = Ipv4Route::default_route().gateway(GATEWAY_V4).dev_index(eth0).prefsrc(v4);
                     inside.replace_route(default).await?;
                 }
                 IpAddr::V6(_) => {
-                    inside.replace_route(Ipv6Route::default_route().gateway(GATEWAY_V6).dev_index(eth0)).await?;
+                    inside
+                        .replace_route(Ipv6Route::default_route().gateway(GATEWAY_V6).dev_index(eth0))
+                        .await?;
                 }
             }
         }

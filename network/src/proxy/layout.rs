@@ -13,8 +13,8 @@ use ipnet::IpNet;
 use nlink::Connection;
 use nlink::netlink::Nftables;
 use nlink::netlink::nftables::{
-    ChainName, DynsetExpr, DynsetOp, Expr, FibFlags, FilterHook, NatHook, NatStatement, NumgenKind, Priority, Rule,
-    Set, SetKeyType, Transaction,
+    ChainName, DynsetExpr, DynsetOp, Expr, FibFlags, FilterHook, NatHook, NatStatement, NumgenKind, Priority,
+    Rule, Set, SetKeyType, Transaction,
 };
 use nlink::netlink::types::route::RouteType;
 use std::time::Duration;
@@ -45,7 +45,8 @@ pub struct Layout {
 
 impl Layout {
     pub fn new(config: &Config, ip: Ip) -> Self {
-        let of_family = |ranges: &[IpNet]| ranges.iter().filter(|r| Ip::of(r.addr()) == ip).copied().collect();
+        let of_family =
+            |ranges: &[IpNet]| ranges.iter().filter(|r| Ip::of(r.addr()) == ip).copied().collect();
         Self {
             table: TableRef::new(config.table(), ip),
             cluster: of_family(&config.cluster_cidrs),
@@ -82,7 +83,9 @@ impl Layout {
     pub async fn is_installed(&self, nft: &Connection<Nftables>) -> Result<bool, nlink::Error> {
         let tables = nft.list_tables_in(self.table.ip.family()).await?;
         let wanted = self.fingerprint();
-        Ok(tables.iter().any(|table| table.name == self.table.name && table.comment.as_ref() == Some(&wanted)))
+        Ok(tables
+            .iter()
+            .any(|table| table.name == self.table.name && table.comment.as_ref() == Some(&wanted)))
     }
 
     /// Replaces the table by an empty one with all fixed rules, at once.
@@ -100,7 +103,11 @@ impl Layout {
         for name in [REJECT, TRANSLATE, REFUSE, MASQUERADE] {
             batch = batch.add_chain(self.table.chain(name)?);
         }
-        batch = batch.add_rule(self.table.empty_rule(REJECT).reject());
+        // The kernel ignores an ICMP error that meets the connecting socket while
+        // its owner is still in connect(2); a reset it does not.
+        batch = batch
+            .add_rule(self.table.empty_rule(REJECT).reject_tcp_reset())
+            .add_rule(self.table.empty_rule(REJECT).reject());
         batch = self.add_translation(batch)?;
         batch = self.add_refusal(batch)?;
         batch = self.add_masquerade(batch)?;
@@ -148,8 +155,11 @@ impl Layout {
     }
 
     fn add_refusal(&self, mut batch: Transaction) -> Result<Transaction, nlink::Error> {
-        let hooks =
-            [("refuse-input", FilterHook::Input), ("refuse-forward", FilterHook::Forward), ("refuse-output", FilterHook::Output)];
+        let hooks = [
+            ("refuse-input", FilterHook::Input),
+            ("refuse-forward", FilterHook::Forward),
+            ("refuse-output", FilterHook::Output),
+        ];
         for (name, hook) in hooks {
             batch = batch
                 .add_chain(self.table.filter_chain(name, hook, Priority::Filter)?)
@@ -178,7 +188,8 @@ impl Layout {
         if let Some(source) = self.source {
             // Pod links have no address to masquerade with.
             for range in &self.node_pods {
-                let to_pod = self.table.empty_rule(MASQUERADE).match_daddr(range.network(), range.prefix_len());
+                let to_pod =
+                    self.table.empty_rule(MASQUERADE).match_daddr(range.network(), range.prefix_len());
                 batch = batch.add_rule(to_pod.nat(NatStatement::snat(source).fully_random()));
             }
         }
@@ -194,10 +205,9 @@ impl Layout {
             Masquerade::Nobody => {}
             Masquerade::Everyone => batch = batch.add_rule(everything.set_mark_masked(self.mark, self.mark)),
             Masquerade::Outsiders => {
-                let outsiders = self
-                    .cluster
-                    .iter()
-                    .fold(everything, |rule, range| rule.match_saddr_not(range.network(), range.prefix_len()));
+                let outsiders = self.cluster.iter().fold(everything, |rule, range| {
+                    rule.match_saddr_not(range.network(), range.prefix_len())
+                });
                 batch = batch.add_rule(outsiders.set_mark_masked(self.mark, self.mark));
             }
         }
@@ -216,7 +226,10 @@ impl Layout {
         let drawn = self.draw(chain).into_iter().chain(self.load_client());
         // Without room to remember the client it is still served.
         let first = self.table.rule(&name, drawn.clone()).expr(remember(DynsetOp::Add)).expr(dnat.clone());
-        Ok(batch.add_rule(again).add_rule(first).add_rule(self.table.rule(&name, self.draw(chain)).expr(dnat)))
+        Ok(batch
+            .add_rule(again)
+            .add_rule(first)
+            .add_rule(self.table.rule(&name, self.draw(chain)).expr(dnat)))
     }
 
     /// Draws a slot and looks its endpoint up.

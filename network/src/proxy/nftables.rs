@@ -31,7 +31,8 @@ pub struct NftDataplane {
 impl NftDataplane {
     pub fn open(config: &Config) -> Result<Self, Error> {
         let failed = |step| move |source| Error { table: config.table(), step, source };
-        let namespace = Namespace::open(config.netns.as_deref()).map_err(failed("open the network namespace"))?;
+        let namespace =
+            Namespace::open(config.netns.as_deref()).map_err(failed("open the network namespace"))?;
         let has = |ip: &Ip| config.service_cidrs.iter().any(|range| Ip::of(range.addr()) == *ip);
         let families = Ip::BOTH.into_iter().filter(has).map(|ip| Layout::new(config, ip)).collect();
         Ok(Self {
@@ -65,7 +66,9 @@ impl NftDataplane {
             match (range.network(), from) {
                 (IpAddr::V4(network), Some(IpAddr::V4(from))) => {
                     let route = Ipv4Route::from_addr(network, range.prefix_len());
-                    self.route.replace_route(route.dev_index(lo).scope(RouteScope::Link).prefsrc(from)).await?;
+                    self.route
+                        .replace_route(route.dev_index(lo).scope(RouteScope::Link).prefsrc(from))
+                        .await?;
                 }
                 (IpAddr::V6(network), Some(IpAddr::V6(from))) => {
                     let route = Ipv6Route::from_addr(network, range.prefix_len());
@@ -77,7 +80,11 @@ impl NftDataplane {
         Ok(())
     }
 
-    async fn load_family(&self, layout: &Layout, into: &mut Elements) -> Result<HashSet<(Ip, Chain)>, nlink::Error> {
+    async fn load_family(
+        &self,
+        layout: &Layout,
+        into: &mut Elements,
+    ) -> Result<HashSet<(Ip, Chain)>, nlink::Error> {
         if !layout.is_installed(&self.nft).await? {
             layout.install(&self.nft).await?;
             return Ok(HashSet::new());
@@ -94,7 +101,11 @@ impl NftDataplane {
         Ok(chains.iter().filter_map(|chain| Some((ip, Chain::parse(&chain.name)?))).collect())
     }
 
-    fn batch(&self, difference: &Difference, new_chains: &[(Ip, Chain)]) -> Result<Transaction, nlink::Error> {
+    fn batch(
+        &self,
+        difference: &Difference,
+        new_chains: &[(Ip, Chain)],
+    ) -> Result<Transaction, nlink::Error> {
         let mut batch = self.nft.transaction();
         for (ip, chain) in new_chains {
             if let Some(layout) = self.layout(*ip) {
@@ -128,7 +139,8 @@ impl Dataplane for NftDataplane {
     }
 
     async fn apply(&mut self, difference: &Difference) -> Result<(), Error> {
-        let new_chains: HashSet<_> = difference.chains().filter(|chain| !self.chains.contains(chain)).collect();
+        let new_chains: HashSet<_> =
+            difference.chains().filter(|chain| !self.chains.contains(chain)).collect();
         let new_chains: Vec<_> = new_chains.into_iter().collect();
         let batch = self.batch(difference, &new_chains).map_err(self.failed("build a batch"))?;
         batch.commit(&self.nft).await.map_err(self.failed("apply a batch"))?;
@@ -138,9 +150,12 @@ impl Dataplane for NftDataplane {
 
     async fn forget_affinity(&mut self, gone: &[(Front, SocketAddr)]) -> Result<(), Error> {
         for layout in &self.families {
-            let of_family: Vec<_> = gone.iter().filter(|(front, _)| front.place.ip() == layout.table().ip).collect();
+            let of_family: Vec<_> =
+                gone.iter().filter(|(front, _)| front.place.ip() == layout.table().ip).collect();
             if !of_family.is_empty() {
-                forget_clients(&self.nft, layout, &of_family).await.map_err(self.failed("end session affinity"))?;
+                forget_clients(&self.nft, layout, &of_family)
+                    .await
+                    .map_err(self.failed("end session affinity"))?;
             }
         }
         Ok(())
@@ -161,7 +176,10 @@ impl Dataplane for NftDataplane {
             if let Some(endpoint) = flow.endpoint {
                 filter = filter.reply_src(endpoint.ip()).reply_src_port(endpoint.port());
             }
-            self.conntrack.del_conntrack_matching(&filter).await.map_err(self.failed("delete conntrack entries"))?;
+            self.conntrack
+                .del_conntrack_matching(&filter)
+                .await
+                .map_err(self.failed("delete conntrack entries"))?;
         }
         Ok(())
     }
@@ -216,7 +234,9 @@ fn is_to(key: &[u8], ip: Ip, front: Front) -> bool {
         Place::Address(IpAddr::V4(v4)) => address == v4.octets(),
         Place::Address(IpAddr::V6(v6)) => address == v6.octets(),
     };
-    same_place && rest.first() == Some(&front.protocol.number()) && rest.get(4..6) == Some(&front.port.to_be_bytes()[..])
+    same_place
+        && rest.first() == Some(&front.protocol.number())
+        && rest.get(4..6) == Some(&front.port.to_be_bytes()[..])
 }
 
 fn by_map(elements: &[(Key, Value)]) -> Result<HashMap<(Ip, Map), Vec<SetElement>>, nlink::Error> {

@@ -71,6 +71,9 @@ pub struct Destination {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frontend {
     pub front: Front,
+    /// The ClusterIP and port of the same Service port, by which the node itself
+    /// can reach it.
+    pub inside: SocketAddr,
     pub main: Destination,
     /// For clients in the cluster, when `main` has only local endpoints.
     pub shortcut: Option<Destination>,
@@ -123,8 +126,9 @@ fn port_frontends(
         affinity,
         ..reachable.destination(is_local(&service.spec.internal_traffic_policy), Masquerade::Outsiders)
     };
-    let mut frontends =
-        vec![Frontend { front: front(Place::Address(cluster_ip), port.port), main: internal, shortcut: None }];
+    let inside = SocketAddr::new(cluster_ip, port.port);
+    let at_cluster_ip = front(Place::Address(cluster_ip), port.port);
+    let mut frontends = vec![Frontend { front: at_cluster_ip, inside, main: internal, shortcut: None }];
     let outside = if external_local { Masquerade::Nobody } else { Masquerade::Everyone };
     let main = Destination { affinity, ..reachable.destination(external_local, outside) };
     let shortcut = external_local
@@ -133,6 +137,7 @@ fn port_frontends(
     let node_port = (port.node_port != 0).then(|| front(Place::Node(ip), port.node_port));
     frontends.extend(addresses.chain(node_port).map(|front| Frontend {
         front,
+        inside,
         main: main.clone(),
         shortcut: shortcut.clone(),
     }));
@@ -175,7 +180,8 @@ impl Reachable {
         let mut ready = Pool::default();
         let mut serving = Pool::default();
         for slice in slices.iter().filter(|slice| is_family(slice, ip)) {
-            let wanted = slice.ports.iter().find(|p| p.name() == &*port.name && p.protocol() == port.protocol);
+            let wanted =
+                slice.ports.iter().find(|p| p.name() == &*port.name && p.protocol() == port.protocol);
             let Some(number) = wanted.and_then(|found| found.port) else { continue };
             for endpoint in &slice.endpoints {
                 let Some(address) = endpoint.address() else { continue };

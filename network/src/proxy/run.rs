@@ -14,8 +14,10 @@ use super::dataplane::{Dataplane, Error};
 use super::elements::Difference;
 use super::nftables::NftDataplane;
 use super::plan::{self, Node};
+use super::relay::Relays;
 use super::state::{State, Update, Withdrawn};
 use crate::config::Config;
+use crate::dialer::Dialer;
 use crate::objects::{EndpointSlice, Service};
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -28,6 +30,7 @@ pub struct Proxy {
     dataplane: Box<dyn Dataplane>,
     node: Node,
     state: State,
+    relays: Option<Relays>,
     shared: Arc<Shared>,
 }
 
@@ -54,10 +57,16 @@ impl Proxy {
     /// # Errors
     /// The process may not use nftables, or the namespace is not there.
     pub fn build(config: &Config, informers: &InformerFactory) -> Result<Self, Error> {
-        Ok(Self::with(Box::new(NftDataplane::open(config)?), config, informers))
+        let dialer = Dialer::open(config.netns.as_deref()).map_err(|source| Error {
+            table: config.table(),
+            step: "open the network namespace",
+            source: source.into(),
+        })?;
+        let proxy = Self::with(Box::new(NftDataplane::open(config)?), config, informers);
+        Ok(Self { relays: Some(Relays::new(dialer)), ..proxy })
     }
 
-    /// The same over another kernel.
+    /// The same over another kernel, without listeners on loopback.
     pub fn with(dataplane: Box<dyn Dataplane>, config: &Config, informers: &InformerFactory) -> Self {
         let slices = informers.select::<EndpointSlice>(EndpointSlice::selection());
         slices.add_index(EndpointSlice::BY_SERVICE, EndpointSlice::service_key);
@@ -67,6 +76,7 @@ impl Proxy {
             dataplane,
             node: Node { name: config.node_name.clone(), own_addresses: config.dns_ips.clone() },
             state: State::default(),
+            relays: None,
             shared: Arc::default(),
         }
     }
@@ -151,6 +161,9 @@ impl Proxy {
         }
         if !update.lost_affinity.is_empty() {
             self.dataplane.forget_affinity(&update.lost_affinity).await?;
+        }
+        if let Some(relays) = &mut self.relays {
+            relays.set(self.state.frontends());
         }
         Ok(())
     }

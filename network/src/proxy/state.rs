@@ -43,7 +43,8 @@ impl State {
         before.iter().for_each(|frontend| elements::expand(frontend, &mut present));
         wanted.iter().for_each(|frontend| elements::expand(frontend, &mut next));
         update.difference.extend(&present, &next);
-        let after: HashMap<Front, &Frontend> = wanted.iter().map(|frontend| (frontend.front, frontend)).collect();
+        let after: HashMap<Front, &Frontend> =
+            wanted.iter().map(|frontend| (frontend.front, frontend)).collect();
         for frontend in &before {
             let now = after.get(&frontend.front).copied();
             note_losses(frontend, now, update);
@@ -121,8 +122,11 @@ fn note_losses(before: &Frontend, after: Option<&Frontend>, update: &mut Update)
 /// Packets to a UDP front without endpoints were tracked untranslated; now that
 /// it has some, such clients must be tracked anew.
 fn note_first_endpoints(before: &[Frontend], after: &[Frontend], update: &mut Update) {
-    let served: HashSet<Front> =
-        before.iter().filter(|frontend| !frontend.main.endpoints.is_empty()).map(|frontend| frontend.front).collect();
+    let served: HashSet<Front> = before
+        .iter()
+        .filter(|frontend| !frontend.main.endpoints.is_empty())
+        .map(|frontend| frontend.front)
+        .collect();
     let newly = after.iter().filter(|frontend| {
         let front = frontend.front;
         front.protocol == Protocol::Udp && !frontend.main.endpoints.is_empty() && !served.contains(&front)

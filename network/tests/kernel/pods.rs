@@ -28,7 +28,8 @@ async fn attaching_again_repairs_and_keeps_the_address() {
     let node = Node::new();
     let network = node.network().await;
     let mut web = node.pod(&network, "web").await;
-    let again = network.attach(web.netns.path(), &web.identity, &AttachOptions::default()).await.expect("again");
+    let again =
+        network.attach(web.netns.path(), &web.identity, &AttachOptions::default()).await.expect("again");
     assert_eq!(again.primary(), Some(web.ip));
     let address = web.serve("web", 8080);
     ask(&node.netns.dialer(), address).await.expect("still reachable");

@@ -152,7 +152,8 @@ pub async fn ask(dialer: &Dialer, to: SocketAddr) -> std::io::Result<(String, Ip
         let mut stream = dialer.connect(to).await?;
         let mut text = String::new();
         stream.read_to_string(&mut text).await?;
-        let (name, client) = text.split_once(' ').ok_or_else(|| std::io::Error::other(format!("got {text:?}")))?;
+        let (name, client) =
+            text.split_once(' ').ok_or_else(|| std::io::Error::other(format!("got {text:?}")))?;
         Ok((name.to_owned(), client.parse().map_err(std::io::Error::other)?))
     };
     tokio::time::timeout(std::time::Duration::from_secs(5), ask).await?
@@ -183,7 +184,12 @@ pub async fn pod_links(node: &Node) -> Vec<String> {
     let connection: nlink::Connection<nlink::Route> =
         nlink::Connection::new_in(node.netns.path()).expect("open netlink");
     let links = connection.get_links().await.expect("list links");
-    links.iter().filter_map(|link| link.name()).filter(|name| name.starts_with("kn")).map(str::to_owned).collect()
+    links
+        .iter()
+        .filter_map(|link| link.name())
+        .filter(|name| name.starts_with("kn"))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Names of the node's nftables tables.

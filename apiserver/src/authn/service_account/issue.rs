@@ -108,7 +108,7 @@ impl TokenIssuer {
             .map_err(|error| Status::internal(format!("failed to generate token: {error}")))?;
         let seconds = object["spec"]["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);
         let expires = Timestamp::from_second(now.as_second().saturating_add(seconds))
-            .map_err(|error| Status::internal(error))?;
+            .map_err(Status::internal)?;
         object["status"] = json!({"token": token, "expirationTimestamp": expires.to_string()});
         Ok(object)
     }
@@ -261,7 +261,7 @@ impl TokenIssuer {
             .objects
             .get_live(Resource::core(plural), namespace, name)
             .await
-            .map_err(|error| Status::internal(error))?
+            .map_err(Status::internal)?
             .ok_or_else(|| Status::not_found("", plural, name))?;
         serde_json::from_slice(&stored.json)
             .map_err(|error| Status::internal(format!("{plural} {namespace}/{name} does not parse: {error}")))

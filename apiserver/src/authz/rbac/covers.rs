@@ -65,10 +65,13 @@ fn covers_path(owner: &Rule, wanted: &str) -> bool {
     owner.non_resource_urls.iter().any(|rule| path_matches(rule, wanted))
 }
 
+/// Group, resource and name of a rule that has one of each, or no name.
+type Simple = (Box<str>, Box<str>, Option<Box<str>>);
+
 /// Joins rules that differ only in their verbs.
 fn compact(atoms: impl Iterator<Item = Rule>) -> Vec<Rule> {
     let mut paths = Vec::new();
-    let mut joined: BTreeMap<(Box<str>, Box<str>, Option<Box<str>>), Rule> = BTreeMap::new();
+    let mut joined: BTreeMap<Simple, Rule> = BTreeMap::new();
     for atom in atoms {
         let ([group], [resource]) = (atom.api_groups.as_slice(), atom.resources.as_slice()) else {
             paths.push(atom);

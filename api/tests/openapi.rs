@@ -1,0 +1,106 @@
+//! What documents say about built-in and custom resources.
+
+use knarr_api::gvk::GroupVersionKind;
+use knarr_api::openapi::{self, Definition, Resource};
+use knarr_api::resources;
+use serde_json::{Value, json};
+
+fn document(group: &str, version: &str) -> Value {
+    let resources: Vec<Resource> = resources::of_version(group, version).map(Resource::from).collect();
+    serde_json::from_slice(&openapi::v3(&resources, "v1.37.0")).expect("json")
+}
+
+fn references(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            found.extend(map.get("$ref").and_then(Value::as_str).map(str::to_owned));
+            map.values().for_each(|value| references(value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn a_pod_is_described_as_upstream_describes_it() {
+    let core = document("", "v1");
+    let schemas = &core["components"]["schemas"];
+    let pod = &schemas["io.k8s.api.core.v1.Pod"];
+    assert_eq!(
+        pod["x-kubernetes-group-version-kind"],
+        json!([{"group": "", "kind": "Pod", "version": "v1"}])
+    );
+    let spec = &schemas["io.k8s.api.core.v1.PodSpec"];
+    assert_eq!(spec["required"], json!(["containers"]));
+    let mut containers = spec["properties"]["containers"].clone();
+    assert!(containers["description"].as_str().expect("text").starts_with("List of containers"));
+    containers.as_object_mut().expect("object").remove("description");
+    assert_eq!(
+        containers,
+        json!({
+            "items": {"$ref": "#/components/schemas/io.k8s.api.core.v1.Container"}, "type": "array",
+            "x-kubernetes-list-map-keys": ["name"], "x-kubernetes-list-type": "map",
+            "x-kubernetes-patch-merge-key": "name", "x-kubernetes-patch-strategy": "merge",
+        })
+    );
+    assert_eq!(schemas["io.k8s.api.core.v1.ContainerPort"]["properties"]["protocol"]["default"], "TCP");
+    let get = &core["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["get"];
+    assert_eq!(get["operationId"], "readCoreV1NamespacedPod");
+    assert_eq!(get["x-kubernetes-action"], "get");
+}
+
+#[test]
+fn every_reference_in_every_document_resolves() {
+    for group in resources::groups() {
+        for version in &group.versions {
+            let document = document(group.name, version);
+            let mut found = Vec::new();
+            references(&document, &mut found);
+            for reference in found {
+                let path = reference.strip_prefix("#/components/schemas/").expect("local reference");
+                assert!(document["components"]["schemas"].get(path).is_some(), "{reference}");
+            }
+        }
+    }
+    let all: Vec<Resource> = resources::all().iter().map(Resource::from).collect();
+    let bytes = openapi::v2(&all, "v1.37.0");
+    let document: Value = serde_json::from_slice(&bytes).expect("json");
+    let mut found = Vec::new();
+    references(&document, &mut found);
+    for reference in found {
+        let path = reference.strip_prefix("#/definitions/").expect("local reference");
+        assert!(document["definitions"].get(path).is_some(), "{reference}");
+    }
+}
+
+#[test]
+fn a_custom_resource_is_described_by_its_own_schema() {
+    let custom = |name: &'static str, schema: Value| Definition::Custom { name: name.into(), schema };
+    let reference =
+        json!({"allOf": [{"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}]});
+    let mut resource = Resource {
+        kind: GroupVersionKind::new("example.com", "v1", "Toy"),
+        name: "toys".into(),
+        namespaced: true,
+        verbs: ["create", "get", "list", "patch", "update", "watch"].map(Into::into).to_vec(),
+        subresources: Vec::new(),
+        definition: custom(
+            "com.example.v1.Toy",
+            json!({"type": "object", "properties": {"metadata": reference}}),
+        ),
+        list: custom("com.example.v1.ToyList", json!({"type": "object"})),
+    };
+    let before = openapi::fingerprint(&[resource.clone()], "v1.37.0");
+    let document: Value = serde_json::from_slice(&openapi::v3(&[resource.clone()], "v1.37.0")).expect("json");
+    let paths = &document["paths"];
+    assert_eq!(
+        paths["/apis/example.com/v1/namespaces/{namespace}/toys/{name}"]["patch"]["operationId"],
+        "patchExampleComV1NamespacedToy"
+    );
+    assert!(paths.get("/apis/example.com/v1/watch/toys").is_none());
+    assert!(
+        document["components"]["schemas"].get("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta").is_some()
+    );
+    resource.definition = custom("com.example.v1.Toy", json!({"type": "object"}));
+    assert_ne!(openapi::fingerprint(&[resource], "v1.37.0"), before);
+}

@@ -1,0 +1,89 @@
+//! The parts of a node agent, as pod workers and the server use them.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use knarr_api::time::{SharedClock, SharedRandom};
+use knarr_client::informer::SharedInformer;
+use knarr_network::pod::PodNetwork;
+use knarr_runtime::cri::{self, ContainerRuntime, DnsConfig};
+
+use crate::config::{Config, Machine};
+use crate::events::Recorder;
+use crate::images::ImageManager;
+use crate::lifecycle::hooks::Hooks;
+use crate::objects::Objects;
+use crate::pod::spec;
+use crate::probes::ProbeManager;
+use crate::resources::amount::List;
+use crate::status::manager::StatusManager;
+use crate::volumes::VolumeManager;
+
+pub struct Agent {
+    pub config: Arc<Config>,
+    pub machine: Machine,
+    pub allocatable: List,
+    pub client: kube::Client,
+    pub runtime: Arc<dyn ContainerRuntime>,
+    /// Scheme of container ids.
+    pub runtime_name: String,
+    /// Absent where the runtime gives pods their addresses.
+    pub network: Option<Arc<dyn PodNetwork>>,
+    pub recorder: Recorder,
+    pub status: StatusManager,
+    pub probes: Arc<ProbeManager>,
+    pub images: Arc<ImageManager>,
+    pub volumes: Arc<VolumeManager>,
+    pub objects: Arc<Objects>,
+    pub hooks: Hooks,
+    /// Absent on simulated nodes, whose containers read no environment.
+    pub services: Option<SharedInformer<Service>>,
+    /// The node's own resolv.conf.
+    pub dns: DnsConfig,
+    pub clock: SharedClock,
+    pub random: SharedRandom,
+}
+
+impl Agent {
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub fn host_ips(&self) -> &[IpAddr] {
+        &self.config.node_ips
+    }
+
+    pub fn pod_log_dir(&self, pod: &Pod) -> PathBuf {
+        self.config.pod_log_dir(spec::namespace(pod), spec::name(pod), spec::uid(pod))
+    }
+
+    /// A sandbox's addresses: the runtime's, or those of our own network.
+    pub fn addresses(&self, sandbox: &cri::SandboxStatus) -> Vec<IpAddr> {
+        if !sandbox.ips.is_empty() {
+            return sandbox.ips.clone();
+        }
+        let network = self.network.as_ref();
+        network
+            .and_then(|network| network.get(&sandbox.metadata.uid))
+            .map(|a| a.addresses.ips)
+            .unwrap_or_default()
+    }
+}
+
+impl Agent {
+    /// The pod's status was told: probes that wait for one of its containers look again.
+    pub fn probes_follow(&self, pod: &Pod) {
+        let uid = spec::uid(pod);
+        let waiting = self.status.with(uid, |status| {
+            let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+            let running = all.filter(|c| c.state.as_ref().is_some_and(|s| s.running.is_some()) && !c.ready);
+            running.map(|c| c.name.clone()).collect::<Vec<_>>()
+        });
+        for container in waiting.into_iter().flatten() {
+            self.probes.nudge(uid, &container);
+        }
+    }
+}

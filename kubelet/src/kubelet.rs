@@ -1,0 +1,315 @@
+//! Building a node agent from its parts, and running it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use knarr_api::time::{SharedClock, SharedRandom};
+use knarr_client::events::EventBroadcaster;
+use knarr_client::informer::{Change, InformerFactory, Selection, SharedInformer};
+use knarr_network::pod::PodNetwork;
+use knarr_runtime::cri::{self, ContainerRuntime};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::agent::Agent;
+use crate::config::{Config, Machine};
+use crate::events::Recorder;
+use crate::images::{ImageManager, collect};
+use crate::lifecycle::hooks::Hooks;
+use crate::node::updates::Reporter;
+use crate::node::{self, lease, object, register};
+use crate::objects::Objects;
+use crate::pod::workers::Workers;
+use crate::pod::{cleanup, dns};
+use crate::probes::run::NetworkProber;
+use crate::probes::{ProbeManager, Prober};
+use crate::resources::cgroups;
+use crate::sim::SimProber;
+use crate::status::manager::StatusManager;
+use crate::status::qos::QosClass;
+use crate::volumes::VolumeManager;
+use crate::volumes::token::Tokens;
+
+/// Before the event stream is opened again after it broke.
+const EVENTS_RETRY: Duration = Duration::from_secs(1);
+
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("cannot read what this machine offers: {0}")]
+    Machine(std::io::Error),
+    #[error("container runtime does not answer: {0}")]
+    Runtime(#[from] cri::Error),
+    #[error("cannot make {path}: {source}")]
+    Directory { path: String, source: std::io::Error },
+    #[error("{0}")]
+    Disk(#[from] collect::CollectError),
+}
+
+/// The parts a node agent is given.
+pub struct Parts {
+    pub client: kube::Client,
+    pub runtime: Arc<dyn ContainerRuntime>,
+    /// Absent where the runtime gives pods their addresses.
+    pub network: Option<Arc<dyn PodNetwork>>,
+    pub clock: SharedClock,
+    pub random: SharedRandom,
+}
+
+/// A node agent, built and not yet running.
+pub struct Kubelet {
+    agent: Arc<Agent>,
+    workers: Workers,
+    factory: InformerFactory,
+    pods: SharedInformer<Pod>,
+    sending_events: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Stops everything that belongs to this agent.
+    stop: CancellationToken,
+    node_changed: Arc<Notify>,
+}
+
+impl Kubelet {
+    /// Puts the parts together: reads the machine, makes directories, binds the server's port. Nothing runs yet.
+    pub async fn build(config: Config, parts: Parts) -> Result<Self, BuildError> {
+        let Parts { client, runtime, network, clock, random } = parts;
+        let config = Arc::new(config);
+        let machine = match &config.machine {
+            Some(machine) => machine.clone(),
+            None => Machine::read().map_err(BuildError::Machine)?,
+        };
+        if config.host {
+            make_directories(&config)?;
+        }
+        let disk = config.host.then(|| collect::disk(&config.root_dir)).transpose()?;
+        let allocatable = object::allocatable(&config, &object::capacity(&config, &machine, disk));
+        let info = runtime.info().await?;
+        let stop = CancellationToken::new();
+
+        let (broadcaster, sending_events) =
+            EventBroadcaster::new(client.clone(), Arc::clone(&clock), Arc::clone(&random), stop.clone());
+        let recorder = Recorder::new(broadcaster.recorder("kubelet", Some(&config.node_name)));
+        let factory = InformerFactory::new(client.clone(), Arc::clone(&random));
+        let here = Selection::all::<Pod>().fields(format!("spec.nodeName={}", config.node_name));
+        let pods = factory.select::<Pod>(here);
+        let services = config.host.then(|| factory.informer::<Service>());
+        let objects = Arc::new(Objects::new(client.clone(), factory.clone()));
+        let status = StatusManager::new(client.clone(), Arc::clone(&clock), stop.clone());
+        let prober: Arc<dyn Prober> =
+            if config.host { Arc::new(NetworkProber::new()) } else { Arc::new(SimProber) };
+        let probes = Arc::new(ProbeManager::new(
+            Arc::clone(&runtime),
+            Arc::clone(&prober),
+            status.clone(),
+            recorder.clone(),
+            Arc::clone(&clock),
+            Arc::clone(&random),
+            stop.clone(),
+        ));
+        let parallel = if config.serialize_image_pulls { Some(1) } else { config.max_parallel_image_pulls };
+        let images =
+            Arc::new(ImageManager::new(Arc::clone(&runtime), recorder.clone(), Arc::clone(&clock), parallel));
+        let tokens = Tokens::new(client.clone(), Arc::clone(&clock), Arc::clone(&random));
+        let volumes = Arc::new(VolumeManager::new(
+            Arc::clone(&config),
+            client.clone(),
+            Arc::clone(&objects),
+            tokens,
+            Arc::clone(&clock),
+            machine.memory_bytes,
+        ));
+        let hooks = Hooks::new(Arc::clone(&runtime), prober, recorder.clone());
+        let workers = Workers::new(object::labels(&config, &machine), stop.clone());
+        let resolv_conf = std::fs::read_to_string(&config.resolv_conf).unwrap_or_default();
+        let agent = Arc::new(Agent {
+            machine,
+            allocatable,
+            client,
+            runtime,
+            runtime_name: info.name,
+            network,
+            recorder,
+            status,
+            probes,
+            images,
+            volumes,
+            objects,
+            hooks,
+            services,
+            dns: dns::parse(&resolv_conf),
+            clock,
+            random,
+            config,
+        });
+        let waker = workers.clone();
+        let wake: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(move |uid| waker.wake(uid));
+        agent.probes.tell(Arc::clone(&wake));
+        agent.objects.tell(wake);
+        Ok(Self {
+            agent,
+            workers,
+            factory,
+            pods,
+            sending_events: Box::pin(sending_events),
+            stop,
+            node_changed: Arc::new(Notify::new()),
+        })
+    }
+
+    /// Runs until `shutdown`. Containers go on running without the agent.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let Self { agent, workers, factory, pods, sending_events, stop, node_changed } = self;
+        let tasks = TaskTracker::new();
+        let spawn = |name: &'static str, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+            let stop = stop.clone();
+            tasks.spawn(async move {
+                if stop.run_until_cancelled(task).await.is_some() {
+                    tracing::debug!(task = name, "ended");
+                }
+            });
+        };
+        tasks.spawn(sending_events);
+        let message = "Starting kubelet.";
+        agent.recorder.normal(node::reference(&agent.config.node_name), "Starting", message);
+        make_hierarchy(&agent).await;
+        spawn("runtime events", Box::pin(follow_runtime(Arc::clone(&agent), workers.clone())));
+        spawn("node", Box::pin(node_tasks(Arc::clone(&agent), node_changed)));
+        if agent.config.host {
+            spawn("image collection", Box::pin(collect_images(Arc::clone(&agent))));
+        }
+        spawn("pods", Box::pin(follow_pods(Arc::clone(&agent), workers.clone(), factory.clone(), pods)));
+
+        shutdown.cancelled().await;
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
+        workers.drain().await;
+        agent.probes.drain().await;
+        agent.status.drain().await;
+        factory.stop().await;
+    }
+
+    /// The pods this agent looks after, for tests and tools.
+    pub fn workers(&self) -> Workers {
+        self.workers.clone()
+    }
+}
+
+fn make_directories(config: &Config) -> Result<(), BuildError> {
+    use std::os::unix::fs::DirBuilderExt;
+    for (path, mode) in [(config.root_dir.join("pods"), 0o750), (config.pod_logs_dir.clone(), 0o755)] {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(&path)
+            .map_err(|source| BuildError::Directory { path: path.display().to_string(), source })?;
+    }
+    Ok(())
+}
+
+/// The root of all pods' cgroups and its branches.
+async fn make_hierarchy(agent: &Agent) {
+    let root = &agent.config.cgroup_root;
+    let whole = cri::Resources {
+        cpu_shares: crate::resources::container::shares(agent.machine.milli_cpu),
+        ..cri::Resources::default()
+    };
+    let branches = [QosClass::Burstable, QosClass::BestEffort]
+        .map(|class| (cgroups::branch(root, class), cgroups::class_resources(class, 0)));
+    for (cgroup, resources) in [(root.clone(), whole)].into_iter().chain(branches) {
+        if let Err(error) = agent.runtime.apply_pod_cgroup(&cgroup, &resources).await {
+            tracing::error!(%cgroup, %error, "cannot make cgroup");
+        }
+    }
+}
+
+/// Containers' changes wake their pods' workers.
+async fn follow_runtime(agent: Arc<Agent>, workers: Workers) {
+    loop {
+        match agent.runtime.events().await {
+            Ok(mut events) => {
+                // What happened before we listened is found by looking.
+                workers.wake_all();
+                while let Some(event) = events.next().await {
+                    workers.wake(&event.pod_uid);
+                }
+                tracing::warn!("the container runtime's event stream ended, opening it again");
+            }
+            Err(error) => tracing::warn!(%error, "cannot follow the container runtime's events"),
+        }
+        tokio::time::sleep(EVENTS_RETRY).await;
+    }
+}
+
+/// Registers the node, then keeps its lease and status.
+async fn node_tasks(agent: Arc<Agent>, changed: Arc<Notify>) {
+    let status = node::updates::current(&agent, &[], agent.now()).await;
+    let wanted: Node = object::node(&agent.config, &agent.machine, status);
+    let name = agent.config.node_name.clone();
+    let node = if agent.config.register_node {
+        register::register(&agent.client, &wanted).await
+    } else {
+        Node::default()
+    };
+    let renewer = lease::Renewer {
+        client: agent.client.clone(),
+        clock: Arc::clone(&agent.clock),
+        node_name: name,
+        node_uid: node.metadata.uid.clone().unwrap_or_default(),
+        duration_seconds: agent.config.node_lease_duration_seconds,
+    };
+    let reporter = Reporter::new(agent, changed, node.status);
+    tokio::join!(renewer.run(), reporter.run());
+}
+
+async fn collect_images(agent: Arc<Agent>) {
+    let collector = collect::Collector::new(
+        Arc::clone(&agent.config),
+        Arc::clone(&agent.runtime),
+        agent.recorder.clone(),
+        node::reference(&agent.config.node_name),
+        Arc::clone(&agent.clock),
+    );
+    loop {
+        tokio::time::sleep(collect::PERIOD).await;
+        collector.run_once().await;
+    }
+}
+
+/// Pods of this node, from the API to their workers; what the runtime has and the API has not is removed.
+async fn follow_pods(
+    agent: Arc<Agent>,
+    workers: Workers,
+    factory: InformerFactory,
+    pods: SharedInformer<Pod>,
+) {
+    let sandboxes = loop {
+        match cleanup::sandboxes_by_pod(&agent).await {
+            Ok(found) => break found,
+            Err(error) => tracing::warn!(%error, "cannot list the container runtime's sandboxes"),
+        }
+        tokio::time::sleep(EVENTS_RETRY).await;
+    };
+    if let Some(network) = &agent.network {
+        // Before the first new pod: what is not live here loses its network.
+        let live: Vec<String> = sandboxes.keys().cloned().collect();
+        if let Err(error) = network.reconcile(&live).await {
+            tracing::warn!(%error, "cannot reconcile the pod network");
+        }
+    }
+    let ids = sandboxes.iter().map(|(uid, list)| (uid.clone(), list.iter().map(|s| s.id.clone()).collect()));
+    workers.adopt(ids.collect::<HashMap<_, _>>());
+    let (to, with) = (workers.clone(), Arc::clone(&agent));
+    pods.subscribe(move |change: Change<'_, Pod>| match change {
+        Change::Added(pod) | Change::Updated { new: pod, .. } => to.apply(&with, pod),
+        Change::Deleted { last, .. } => to.remove(last),
+    })
+    .forever();
+    factory.start();
+    pods.synced().await;
+    let known = workers.uids();
+    cleanup::remove_orphans(&agent, &known, sandboxes).await;
+    std::future::pending().await
+}
