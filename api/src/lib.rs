@@ -8,6 +8,7 @@
 pub mod decode;
 pub mod defaults;
 pub mod duration;
+pub mod apply;
 pub mod field;
 pub mod gvk;
 pub mod names;

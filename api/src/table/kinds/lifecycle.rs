@@ -65,8 +65,8 @@ impl<'a> Responder<'a> {
     fn of(object: View<'a>) -> Option<Self> {
         let all = object.count("status.targetResponders");
         let last = |wanted: &[&str]| {
-            let found = object.items("status.targetResponders").enumerate();
-            found.filter(|(_, responder)| wanted.contains(&responder.str("state"))).next_back()
+            let mut found = object.items("status.targetResponders").enumerate();
+            found.rfind(|(_, responder)| wanted.contains(&responder.str("state")))
         };
         let (i, status) = last(&["Active"]).or_else(|| last(&["Canceled", "Interrupted", "Completed"]))?;
         Some(Self { status, position: i + 1, all })
