@@ -14,6 +14,7 @@ pub mod gvk;
 pub mod names;
 pub mod openapi;
 pub mod patch;
+pub mod openapi;
 pub mod protobuf;
 pub mod quantity;
 pub mod resources;
