@@ -5,16 +5,15 @@
 //! for built-in kinds and made from an OpenAPI schema for custom resources. Look a type up once per resource and
 //! keep the [`schema::TypeRef`].
 
+pub mod apply;
 pub mod decode;
 pub mod defaults;
 pub mod duration;
-pub mod apply;
 pub mod field;
 pub mod gvk;
 pub mod names;
 pub mod openapi;
 pub mod patch;
-pub mod openapi;
 pub mod protobuf;
 pub mod quantity;
 pub mod resources;
