@@ -2,7 +2,10 @@
 
 use futures::future::BoxFuture;
 
-use crate::{Context, deployment, garbage, namespaces, replicas};
+use crate::{
+    Context, cluster_roles, deployment, endpoint_slices, endpoints, garbage, namespaces, nodes, pod_garbage,
+    replicas, service_accounts,
+};
 
 /// One controller: what it is called and how it is made.
 #[derive(Clone, Copy)]
@@ -25,6 +28,8 @@ const fn controller(
 
 pub const CATALOGUE: &[Descriptor] = &[
     controller("deployment-controller", "deployment-controller", deployment::build),
+    controller("endpoints-controller", "endpoint-controller", endpoints::build),
+    controller("endpointslice-controller", "endpointslice-controller", endpoint_slices::build),
     controller("garbage-collector-controller", "generic-garbage-collector", garbage::build),
     controller("namespace-controller", "namespace-controller", namespaces::build),
     controller("replicaset-controller", "replicaset-controller", replicas::build_replica_sets),
@@ -33,4 +38,19 @@ pub const CATALOGUE: &[Descriptor] = &[
         "replication-controller",
         replicas::build_replication_controllers,
     ),
+    controller(
+        "root-ca-certificate-publisher-controller",
+        "root-ca-cert-publisher",
+        service_accounts::build_root_ca,
+    ),
+    controller("serviceaccount-controller", "service-account-controller", service_accounts::build),
+    controller(
+        "clusterrole-aggregation-controller",
+        "clusterrole-aggregation-controller",
+        cluster_roles::build,
+    ),
+    controller("node-ipam-controller", "node-controller", nodes::ipam::build),
+    controller("node-lifecycle-controller", "node-controller", nodes::lifecycle::build),
+    controller("pod-garbage-collector-controller", "pod-garbage-collector", pod_garbage::build),
+    controller("taint-eviction-controller", "node-controller", nodes::eviction::build),
 ];

@@ -1,11 +1,15 @@
 //! What every controller is given.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use futures::{FutureExt, future::BoxFuture};
+use ipnet::IpNet;
 
 use knarr_api::time::{SharedClock, SharedRandom};
 use knarr_client::{
-    Client, InformerFactory,
+    Cached, Client, InformerFactory, ObjectKey, Reconcile, SharedInformer, WorkQueue,
     events::{EventBroadcaster, EventRecorder},
+    runner,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -17,11 +21,62 @@ use crate::discovery::Resources;
 pub struct Config {
     /// Which controllers run: `*` for all, `name`, `-name`, as upstream's `--controllers`.
     pub controllers: Vec<String>,
+    /// The certificates (PEM) that verify the API server, published to every namespace.
+    pub root_ca: Option<String>,
+    pub nodes: NodesConfig,
+    /// Finished pods that are kept before the oldest are removed; zero keeps all.
+    pub terminated_pod_threshold: usize,
+}
+
+/// Settings about nodes.
+#[derive(Debug, Clone)]
+pub struct NodesConfig {
+    /// How long a node may be silent before it counts as unknown.
+    pub monitor_grace: Duration,
+    /// The same for a node that has never said anything.
+    pub startup_grace: Duration,
+    /// Nodes per second and zone that are tainted for eviction while most of the zone is healthy.
+    pub eviction_rate: f64,
+    /// The same while much of a large zone is unhealthy; a small zone gets none then.
+    pub secondary_eviction_rate: f64,
+    /// More nodes than these make a zone large.
+    pub large_zone: usize,
+    /// The share of unhealthy nodes from which a zone is disrupted.
+    pub unhealthy_threshold: f64,
+    /// Where the pods' addresses come from, and how large each node's part is, per family. Empty: nodes get none.
+    pub pod_ranges: Vec<PodRange>,
+}
+
+/// A range that is cut into one part per node.
+#[derive(Debug, Clone, Copy)]
+pub struct PodRange {
+    pub range: IpNet,
+    /// The prefix length of a node's part.
+    pub node_prefix: u8,
+}
+
+impl Default for NodesConfig {
+    fn default() -> Self {
+        Self {
+            monitor_grace: Duration::from_secs(50),
+            startup_grace: Duration::from_secs(60),
+            eviction_rate: 0.1,
+            secondary_eviction_rate: 0.01,
+            large_zone: 50,
+            unhealthy_threshold: 0.55,
+            pod_ranges: Vec::new(),
+        }
+    }
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { controllers: vec!["*".to_owned()] }
+        Self {
+            controllers: vec!["*".to_owned()],
+            root_ca: None,
+            nodes: NodesConfig::default(),
+            terminated_pod_threshold: 12_500,
+        }
     }
 }
 
@@ -56,6 +111,29 @@ impl Context {
     pub fn recorder(&self, component: &str) -> EventRecorder {
         self.events.recorder(component, None)
     }
+
+    /// A controller's task: waits for its caches, then works on its queue until shutdown.
+    pub(crate) fn work<R: Reconcile>(
+        self,
+        name: &'static str,
+        workers: usize,
+        queue: Arc<WorkQueue<R::Key>>,
+        reconciler: Arc<R>,
+        caches_full: impl Future<Output = ()> + Send + 'static,
+    ) -> BoxFuture<'static, ()> {
+        async move {
+            if self.shutdown.run_until_cancelled(caches_full).await.is_some() {
+                runner::run(name, workers, queue, reconciler, self.shutdown).await;
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Queues every object that changes, under its own key.
+pub(crate) fn follow<K: Cached>(informer: &SharedInformer<K>, queue: &Arc<WorkQueue<ObjectKey>>) {
+    let queue = Arc::clone(queue);
+    informer.subscribe(move |change| queue.add(ObjectKey::of(&**change.object()))).forever();
 }
 
 #[cfg(test)]
@@ -64,8 +142,10 @@ mod tests {
 
     #[test]
     fn controllers_are_chosen_as_upstream_chooses() {
-        let config =
-            |list: &[&str]| Config { controllers: list.iter().map(|&entry| entry.to_owned()).collect() };
+        let config = |list: &[&str]| Config {
+            controllers: list.iter().map(|&entry| entry.to_owned()).collect(),
+            ..Config::default()
+        };
         assert!(config(&["*"]).runs("a"));
         assert!(!config(&["*", "-a"]).runs("a"));
         assert!(config(&["a"]).runs("a"));

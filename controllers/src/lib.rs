@@ -12,14 +12,21 @@ mod discovery;
 mod error;
 
 mod pods;
+mod services;
 mod templates;
 
+mod cluster_roles;
 mod deployment;
+mod endpoint_slices;
+mod endpoints;
 mod garbage;
 mod namespaces;
+mod nodes;
+mod pod_garbage;
 mod replicas;
+mod service_accounts;
 
 pub use catalogue::{CATALOGUE, Descriptor};
-pub use context::{Config, Context};
+pub use context::{Config, Context, NodesConfig, PodRange};
 pub use controllers::Controllers;
 pub use error::Error;
