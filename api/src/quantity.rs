@@ -285,6 +285,20 @@ mod tests {
         }
 
         #[test]
+        fn numbers_of_any_size_can_be_reckoned_with(
+            a in "[0-9]{1,38}([.][0-9]{1,40})?[eE][-+]?[0-9]{1,4}",
+            b in "[0-9]{1,30}([.][0-9]{1,40})?(Ki|Ei|n|E)",
+        ) {
+            if let (Ok(a), Ok(b)) = (a.parse::<Quantity>(), b.parse::<Quantity>()) {
+                prop_assert!(a.add(&b) >= a);
+                prop_assert_eq!(a.cmp(&b), b.cmp(&a).reverse());
+                prop_assert_eq!(quantity(&a.to_string()), a.clone());
+                a.sub(&b).to_string();
+                a.mul(i64::MAX).milli_value();
+            }
+        }
+
+        #[test]
         fn any_text_parses_or_fails(text in "[-+0-9.eEinumkKMGTPi]{0,60}|.*") {
             if let Ok(amount) = text.parse::<Quantity>() {
                 prop_assert_eq!(quantity(&amount.to_string()), amount);

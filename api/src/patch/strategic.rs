@@ -491,9 +491,44 @@ fn apply_item_directives(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+
+    /// Values with the names and directives that matter for pods.
+    fn values() -> impl Strategy<Value = Value> {
+        let scalar =
+            prop::sample::select(vec![json!(null), json!(1), json!("a"), json!("delete"), json!("replace")]);
+        scalar.prop_recursive(5, 32, 4, |inner| {
+            let name = prop::sample::select(vec![
+                "spec",
+                "containers",
+                "name",
+                "metadata",
+                "finalizers",
+                "labels",
+                "$patch",
+                "$retainKeys",
+                "$setElementOrder/containers",
+                "$deleteFromPrimitiveList/finalizers",
+            ]);
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(name, inner, 0..4)
+                    .prop_map(|fields| fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_patch_applies_or_fails(original in values(), patch in values()) {
+            if let (Value::Object(mut original), Value::Object(patch)) = (original, patch) {
+                let _: Result<(), PatchError> = apply(&mut original, patch, &pod());
+            }
+        }
+    }
 
     fn pod() -> TypeRef {
         crate::schema::by_name("io.k8s.api.core.v1.Pod").expect("pods are known")

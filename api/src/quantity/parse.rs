@@ -5,6 +5,9 @@ use std::str::FromStr;
 use super::Quantity;
 use super::format::Format;
 
+/// Largest exponent of ten. Upstream has no limit, and spends time and memory by the exponent.
+const MAX_EXPONENT: u32 = 1000;
+
 /// Why a text is no quantity; the messages are upstream's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
@@ -56,7 +59,8 @@ fn interpret(suffix: &str) -> Result<(i32, i32, Format), QuantityError> {
     if let Some((base, exponent, format)) = Format::of_suffix(suffix) {
         return Ok((base, exponent, format));
     }
-    let exponent = suffix.strip_prefix(['e', 'E']).and_then(|digits| digits.parse().ok());
+    let exponent = suffix.strip_prefix(['e', 'E']).and_then(|digits| digits.parse::<i32>().ok());
+    let exponent = exponent.filter(|exponent| exponent.unsigned_abs() <= MAX_EXPONENT);
     exponent.map(|exponent| (10, exponent, Format::DecimalExponent)).ok_or(QuantityError::Suffix)
 }
 
@@ -115,7 +119,11 @@ fn small(text: &str, parts: &Parts<'_>, base: i32, exponent: i32, format: Format
 
 /// A decimal number of any size; what is below a billionth is rounded up.
 fn decimal(parts: &Parts<'_>, exponent: i32, format: Format) -> Result<Quantity, QuantityError> {
-    let mut mantissa = accumulate(0, parts.whole).ok_or(QuantityError::Numeric)?;
+    // Zeros at the end are no digits to keep.
+    let whole = if parts.fraction.is_empty() { parts.whole.trim_end_matches('0') } else { parts.whole };
+    let zeros = i32::try_from(parts.whole.len() - whole.len()).map_err(|_| QuantityError::Numeric)?;
+    let exponent = exponent.checked_add(zeros).ok_or(QuantityError::Suffix)?;
+    let mut mantissa = accumulate(0, whole).ok_or(QuantityError::Numeric)?;
     let (mut places, mut more) = (0_i32, false);
     for digit in parts.fraction.bytes() {
         match mantissa.checked_mul(10).and_then(|shifted| shifted.checked_add(i128::from(digit - b'0'))) {
@@ -223,7 +231,7 @@ mod tests {
         for text in ["", "a", "1 ", " 1", "1x", "1.2.3", "1Kib", "1\u{b5}"] {
             assert_eq!(printed(text), Err(QuantityError::Format), "{text}");
         }
-        for text in ["--1", "1i", "1mm", "1Ki1", "1e", "1KiKi", "1e99999999999", "1K"] {
+        for text in ["--1", "1i", "1mm", "1Ki1", "1e", "1KiKi", "1e99999999999", "1e1001", "1K"] {
             assert_eq!(printed(text), Err(QuantityError::Suffix), "{text}");
         }
         assert_eq!(printed("Ei"), Err(QuantityError::Numeric));
