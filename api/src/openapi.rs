@@ -4,6 +4,7 @@
 //! one whether it would differ from another. Built-in kinds are described by the type table, custom ones by the
 //! schema their definition publishes.
 
+mod custom;
 mod definition;
 mod descriptions;
 mod document;

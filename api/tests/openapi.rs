@@ -1,7 +1,9 @@
 //! What documents say about built-in and custom resources.
 
+use std::sync::Arc;
+
 use knarr_api::gvk::GroupVersionKind;
-use knarr_api::openapi::{self, Definition, Resource};
+use knarr_api::openapi::{self, Resource};
 use knarr_api::resources;
 use serde_json::{Value, json};
 
@@ -75,32 +77,32 @@ fn every_reference_in_every_document_resolves() {
 
 #[test]
 fn a_custom_resource_is_described_by_its_own_schema() {
-    let custom = |name: &'static str, schema: Value| Definition::Custom { name: name.into(), schema };
-    let reference =
-        json!({"allOf": [{"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}]});
-    let mut resource = Resource {
-        kind: GroupVersionKind::new("example.com", "v1", "Toy"),
-        name: "toys".into(),
-        namespaced: true,
-        verbs: ["create", "get", "list", "patch", "update", "watch"].map(Into::into).to_vec(),
-        subresources: Vec::new(),
-        definition: custom(
-            "com.example.v1.Toy",
-            json!({"type": "object", "properties": {"metadata": reference}}),
-        ),
-        list: custom("com.example.v1.ToyList", json!({"type": "object"})),
+    let kind = GroupVersionKind::new("example.com", "v1", "Toy");
+    let toy = |schema: Value| {
+        Resource::custom(kind.clone(), "toys", "ToyList", true, Some(Arc::new(schema)))
+            .with_status()
+            .with_scale()
     };
-    let before = openapi::fingerprint(&[resource.clone()], "v1.37.0");
-    let document: Value = serde_json::from_slice(&openapi::v3(&[resource.clone()], "v1.37.0")).expect("json");
+    let schema = json!({"type": "object", "properties": {"spec": {"type": "object"}}});
+    let resource = toy(schema);
+    let document: Value =
+        serde_json::from_slice(&openapi::v3(std::slice::from_ref(&resource), "v1.37.0")).expect("json");
     let paths = &document["paths"];
-    assert_eq!(
-        paths["/apis/example.com/v1/namespaces/{namespace}/toys/{name}"]["patch"]["operationId"],
-        "patchExampleComV1NamespacedToy"
-    );
+    let path = "/apis/example.com/v1/namespaces/{namespace}/toys/{name}";
+    assert_eq!(paths[path]["patch"]["operationId"], "patchExampleComV1NamespacedToy");
+    let scale = &paths[format!("{path}/scale")]["get"];
+    assert_eq!(scale["x-kubernetes-group-version-kind"]["kind"], "Scale");
     assert!(paths.get("/apis/example.com/v1/watch/toys").is_none());
-    assert!(
-        document["components"]["schemas"].get("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta").is_some()
-    );
-    resource.definition = custom("com.example.v1.Toy", json!({"type": "object"}));
-    assert_ne!(openapi::fingerprint(&[resource], "v1.37.0"), before);
+    let schemas = &document["components"]["schemas"];
+    assert_eq!(schemas["com.example.v1.Toy"]["x-kubernetes-group-version-kind"][0]["kind"], "Toy");
+    let item = &schemas["com.example.v1.ToyList"]["properties"]["items"]["items"];
+    assert_eq!(item["$ref"], "#/components/schemas/com.example.v1.Toy");
+    let mut found = Vec::new();
+    references(&document, &mut found);
+    for reference in found {
+        let name = reference.strip_prefix("#/components/schemas/").expect("local reference");
+        assert!(schemas.get(name).is_some(), "{reference}");
+    }
+    let before = openapi::fingerprint(&[resource], "v1.37.0");
+    assert_ne!(openapi::fingerprint(&[toy(json!({"type": "object"}))], "v1.37.0"), before);
 }

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha512};
 
 use super::Version;
-use super::definition;
 use super::descriptions::Descriptions;
 use super::path::{self, Paths};
 use super::resource::{Definition, Resource};
+use super::{custom, definition};
 use crate::gvk::{GroupVersion, GroupVersionKind};
 use crate::schema::{self, TypeRef};
 
@@ -21,7 +21,7 @@ pub fn v3(resources: &[Resource], server_version: &str) -> Vec<u8> {
     out.member("info", &info(server_version));
     out.map("paths", paths(resources, &texts), |operations| path::render(&operations, Version::V3));
     out.open("components");
-    out.map("schemas", definitions(resources), |found| found.render(Version::V3, &texts, resources));
+    out.map("schemas", definitions(resources), |found| render(&found, Version::V3, &texts, resources));
     out.member("securitySchemes", &security());
     out.close();
     out.finish()
@@ -34,7 +34,7 @@ pub fn v2(resources: &[Resource], server_version: &str) -> Vec<u8> {
     out.member("swagger", &Value::from("2.0"));
     out.member("info", &info(server_version));
     out.map("paths", paths(resources, &texts), |operations| path::render(&operations, Version::V2));
-    out.map("definitions", definitions(resources), |found| found.render(Version::V2, &texts, resources));
+    out.map("definitions", definitions(resources), |found| render(&found, Version::V2, &texts, resources));
     out.member("securityDefinitions", &security());
     out.member("security", &json!([{"BearerToken": []}]));
     out.finish()
@@ -62,7 +62,7 @@ impl std::fmt::Debug for Summary<'_> {
         let parts = subresources.iter().map(|sub| (sub.name.as_ref(), &sub.definition));
         for (name, definition) in parts.chain([("", definition), ("list", list)]) {
             write!(f, " {name}={}", definition.name())?;
-            if let Definition::Custom { schema, .. } = definition {
+            if let Definition::Custom { schema: Some(schema), .. } = definition {
                 write!(f, "{schema}")?;
             }
         }
@@ -89,18 +89,11 @@ fn paths(resources: &[Resource], texts: &Descriptions) -> Paths {
     paths
 }
 
-/// A definition that a document needs.
-enum Found<'a> {
-    Builtin(TypeRef),
-    Custom(&'a Value),
-}
-
-impl Found<'_> {
-    fn render(&self, version: Version, texts: &Descriptions, resources: &[Resource]) -> Value {
-        match self {
-            Found::Custom(schema) => (*schema).clone(),
-            Found::Builtin(of) => definition::of_type(of, version, texts, &further_kinds(of, resources)),
-        }
+fn render(definition: &Definition, version: Version, texts: &Descriptions, resources: &[Resource]) -> Value {
+    match definition {
+        Definition::Builtin(of) => definition::of_type(of, version, texts, &further_kinds(of, resources)),
+        Definition::Custom { kind, schema } => custom::object(kind, schema.as_deref(), version),
+        Definition::CustomList { kind, item, plural } => custom::list(kind, item, plural, version),
     }
 }
 
@@ -121,44 +114,29 @@ fn further_kinds(of: &TypeRef, resources: &[Resource]) -> Vec<GroupVersionKind> 
     versions.into_iter().map(|gv| GroupVersionKind::new(gv.group, gv.version, kind.clone())).collect()
 }
 
-/// All definitions that the resources refer to, directly or not.
-fn definitions(resources: &[Resource]) -> BTreeMap<String, Found<'_>> {
+/// All definitions that the resources refer to, directly or not, by name.
+fn definitions(resources: &[Resource]) -> BTreeMap<String, Definition> {
     let mut found = BTreeMap::new();
     let mut open: Vec<TypeRef> = path::SHARED.iter().filter_map(|name| schema::by_name(name)).collect();
     for resource in resources {
         let subresources = resource.subresources.iter().filter(|sub| !sub.kind.kind.ends_with("Options"));
         let parts = subresources.map(|sub| &sub.definition);
         for definition in parts.chain([&resource.definition, &resource.list]) {
-            match definition {
-                Definition::Builtin(of) => open.push(of.clone()),
-                Definition::Custom { name, schema } => {
-                    open.extend(references_in(schema));
-                    found.insert(name.to_string(), Found::Custom(schema));
-                }
+            if let Definition::Builtin(of) = definition {
+                open.push(of.clone());
+            } else {
+                open.extend(custom::REFERRED.iter().filter_map(|name| schema::by_name(name)));
+                found.insert(definition.name().into_owned(), definition.clone());
             }
         }
     }
     while let Some(of) = open.pop() {
-        if found.contains_key(of.name.as_ref()) {
-            continue;
+        if !found.contains_key(of.name.as_ref()) {
+            open.extend(definition::references(&of));
+            found.insert(of.name.to_string(), Definition::Builtin(of));
         }
-        open.extend(definition::references(&of));
-        found.insert(of.name.to_string(), Found::Builtin(of));
     }
     found
-}
-
-/// The built-in types that a custom schema refers to, `ObjectMeta` above all.
-fn references_in(schema: &Value) -> Vec<TypeRef> {
-    match schema {
-        Value::Object(map) => {
-            let own = map.get("$ref").and_then(Value::as_str).and_then(|text| text.rsplit('/').next());
-            let own = own.and_then(schema::by_name);
-            own.into_iter().chain(map.values().flat_map(references_in)).collect()
-        }
-        Value::Array(items) => items.iter().flat_map(references_in).collect(),
-        _ => Vec::new(),
-    }
 }
 
 /// JSON written member by member, so that no document stands in memory as a tree.

@@ -100,7 +100,7 @@ impl<'a> Maker<'a> {
             infix: operation::infix(&gv),
             tag: operation::tag(&gv),
             scope: if resource.namespaced { "Namespaced" } else { "" },
-            custom: matches!(resource.definition, Definition::Custom { .. }),
+            custom: !matches!(resource.definition, Definition::Builtin(_)),
         }
     }
 
@@ -136,7 +136,7 @@ impl<'a> Maker<'a> {
             parameters: Vec::new(),
             body: None,
             codes: operation::OK,
-            answer: Answer::Definition(self.resource.definition.name().to_owned()),
+            answer: Answer::Definition(self.resource.definition.name().into_owned()),
             produces: if self.custom { operation::CUSTOM_OBJECTS } else { operation::OBJECTS },
         }
     }
@@ -156,7 +156,7 @@ impl<'a> Maker<'a> {
             let id = format!("list{infix}{scope}{kind}");
             let mut list = self.operation(id, format!("list or watch objects of kind {kind}"), "list");
             list.parameters = with(parameter::list());
-            list.answer = Answer::Definition(self.resource.list.name().to_owned());
+            list.answer = Answer::Definition(self.resource.list.name().into_owned());
             list.produces = self.streams();
             if self.resource.namespaced {
                 let mut everywhere = list.clone();
@@ -192,7 +192,7 @@ impl<'a> Maker<'a> {
 
     fn body(&self, definition: &Definition) -> Body {
         let consumes = if self.custom { operation::CUSTOM_OBJECTS } else { operation::ANYTHING };
-        Body { definition: definition.name().to_owned(), required: true, consumes }
+        Body { definition: definition.name().into_owned(), required: true, consumes }
     }
 
     fn object(&self, paths: &mut Paths) {
@@ -314,9 +314,9 @@ impl<'a> Maker<'a> {
         for operation in operations.values_mut() {
             operation.kind = Some(sub.kind.clone());
             let name = sub.definition.name();
-            operation.answer = Answer::Definition(name.to_owned());
+            operation.answer = Answer::Definition(name.to_string());
             if let Some(body) = operation.body.as_mut().filter(|body| body.definition != PATCH) {
-                body.definition = name.to_owned();
+                body.definition = name.to_string();
             }
         }
         if sub.verbs.iter().any(|verb| verb == "create") {
@@ -327,7 +327,7 @@ impl<'a> Maker<'a> {
             create.parameters.extend(parameter::write());
             create.kind = Some(sub.kind.clone());
             create.body = Some(self.body(&sub.definition));
-            create.answer = Answer::Definition(sub.definition.name().to_owned());
+            create.answer = Answer::Definition(sub.definition.name().into_owned());
             create.codes = operation::CREATED;
             operations.insert("post", create);
         }

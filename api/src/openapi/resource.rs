@@ -1,7 +1,11 @@
 //! What a document is told about one resource.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use serde_json::Value;
 
+use super::custom;
 use crate::gvk::{GroupVersionKind, Name};
 use crate::resources;
 use crate::schema::{self, TypeRef};
@@ -35,19 +39,77 @@ pub struct Subresource {
 #[derive(Clone, Debug)]
 pub enum Definition {
     Builtin(TypeRef),
-    /// A schema as it is published, without references to other custom schemas.
+    /// `openAPIV3Schema` as it stands in the definition, if it has one.
     Custom {
-        name: Name,
-        schema: Value,
+        kind: GroupVersionKind,
+        schema: Option<Arc<Value>>,
+    },
+    /// A list of a custom resource.
+    CustomList {
+        kind: GroupVersionKind,
+        item: GroupVersionKind,
+        plural: Name,
     },
 }
 
 impl Definition {
-    pub(super) fn name(&self) -> &str {
+    pub(super) fn name(&self) -> Cow<'_, str> {
         match self {
-            Definition::Builtin(of) => &of.name,
-            Definition::Custom { name, .. } => name,
+            Definition::Builtin(of) => Cow::Borrowed(&of.name),
+            Definition::Custom { kind, .. } | Definition::CustomList { kind, .. } => {
+                custom::name(kind).into()
+            }
         }
+    }
+}
+
+const ALL_VERBS: &[&str] =
+    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+const WRITE_VERBS: &[&str] = &["get", "patch", "update"];
+
+impl Resource {
+    /// A custom resource with all verbs and without subresources.
+    pub fn custom(
+        kind: GroupVersionKind,
+        plural: impl Into<Name>,
+        list_kind: impl Into<Name>,
+        namespaced: bool,
+        schema: Option<Arc<Value>>,
+    ) -> Self {
+        let plural = plural.into();
+        let list = GroupVersionKind { kind: list_kind.into(), ..kind.clone() };
+        Self {
+            name: plural.clone(),
+            namespaced,
+            verbs: ALL_VERBS.iter().map(|verb| Name::Borrowed(*verb)).collect(),
+            subresources: Vec::new(),
+            definition: Definition::Custom { kind: kind.clone(), schema },
+            list: Definition::CustomList { kind: list, item: kind.clone(), plural },
+            kind,
+        }
+    }
+
+    /// Adds the subresource that reads and writes the status.
+    pub fn with_status(mut self) -> Self {
+        let (kind, definition) = (self.kind.clone(), self.definition.clone());
+        self.subresources.push(Subresource::writable("status", kind, definition));
+        self
+    }
+
+    /// Adds the subresource that reads and writes the number of replicas.
+    pub fn with_scale(mut self) -> Self {
+        if let Some(scale) = schema::by_gvk("autoscaling", "v1", "Scale") {
+            let kind = GroupVersionKind::new("autoscaling", "v1", "Scale");
+            self.subresources.push(Subresource::writable("scale", kind, Definition::Builtin(scale)));
+        }
+        self
+    }
+}
+
+impl Subresource {
+    fn writable(name: &'static str, kind: GroupVersionKind, definition: Definition) -> Self {
+        let verbs = WRITE_VERBS.iter().map(|verb| Name::Borrowed(*verb)).collect();
+        Self { name: name.into(), kind, verbs, definition }
     }
 }
 
