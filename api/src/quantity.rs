@@ -273,7 +273,10 @@ mod tests {
             let printed = amount.to_string();
             let again = quantity(&printed);
             prop_assert_eq!(&again, &amount);
-            prop_assert_eq!(again.to_string(), printed);
+            // A binary amount without a suffix cannot be told from a decimal one.
+            if !binary || printed.ends_with('i') {
+                prop_assert_eq!(again.to_string(), printed);
+            }
         }
 
         #[test]
