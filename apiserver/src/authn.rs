@@ -20,6 +20,7 @@ mod union;
 mod x509;
 
 pub use anonymous::Anonymous;
+pub(crate) use bearer::WEBSOCKET_TOKEN_PREFIX;
 pub use bootstrap_token::BootstrapTokens;
 pub use front_proxy::{FrontProxy, Headers};
 pub use peer::{InProcess, Peer};

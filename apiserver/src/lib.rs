@@ -23,5 +23,6 @@ pub mod request_info;
 mod resources;
 pub mod server;
 pub mod stored;
+pub mod stream;
 pub mod user;
 pub mod version;

@@ -1,0 +1,183 @@
+//! Where a node's kubelet listens, and how this server proves itself to it.
+
+use std::sync::Arc;
+
+use knarr_api::status::Status;
+use rustls::client::ResolvesClientCert;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use serde::Deserialize;
+
+use super::backend::Location;
+use crate::objects::{Objects, Resource};
+use crate::pki;
+
+const DEFAULT_PORT: u16 = 10250;
+/// upstream's `--kubelet-preferred-address-types`.
+const PREFERRED: [&str; 5] = ["Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP"];
+
+/// Finds kubelets and speaks TLS with them.
+#[derive(Clone)]
+pub struct Kubelets {
+    tls: Arc<ClientConfig>,
+    /// For `insecureSkipTLSVerifyBackend`, and for pods and services, whose certificates nobody here knows.
+    insecure: Arc<ClientConfig>,
+    insecure_anonymous: Arc<ClientConfig>,
+    /// Address types, the preferred first.
+    preferred: Arc<[String]>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    #[serde(default)]
+    status: NodeStatus,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct NodeStatus {
+    addresses: Vec<Address>,
+    daemon_endpoints: Endpoints,
+}
+
+#[derive(Deserialize)]
+struct Address {
+    #[serde(rename = "type")]
+    kind: String,
+    address: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Endpoints {
+    kubelet_endpoint: Endpoint,
+}
+
+#[derive(Deserialize, Default)]
+struct Endpoint {
+    #[serde(default, rename = "Port")]
+    port: u16,
+}
+
+impl Kubelets {
+    /// `authorities` are those that issue kubelets' serving certificates; `None` trusts any, as upstream does
+    /// without `--kubelet-certificate-authority`.
+    pub fn new(
+        client: Arc<dyn ResolvesClientCert>,
+        authorities: Option<&[CertificateDer<'static>]>,
+    ) -> Result<Self, rustls::Error> {
+        let preferred: Vec<String> = PREFERRED.map(str::to_owned).into();
+        let insecure = Arc::new(config(None)?.with_client_cert_resolver(client.clone()));
+        let tls = match authorities {
+            None => insecure.clone(),
+            Some(authorities) => Arc::new(config(Some(authorities))?.with_client_cert_resolver(client)),
+        };
+        let insecure_anonymous = Arc::new(config(None)?.with_no_client_auth());
+        Ok(Self { tls, insecure, insecure_anonymous, preferred: preferred.into() })
+    }
+
+    /// Prefers these address types, in this order (`--kubelet-preferred-address-types`).
+    pub fn preferring(mut self, types: Vec<String>) -> Self {
+        self.preferred = types.into();
+        self
+    }
+
+    /// Where the node's kubelet listens.
+    ///
+    /// Errors: there is no such node, 404; it reports no address, 500.
+    pub(super) async fn locate(
+        &self,
+        objects: &dyn Objects,
+        node: &str,
+        verify: bool,
+    ) -> Result<Location, Status> {
+        let resource = Resource::core("nodes");
+        let stored = match objects.get(resource, "", node) {
+            Some(stored) => stored,
+            None => objects
+                .get_live(resource, "", node)
+                .await
+                .map_err(Status::internal)?
+                .ok_or_else(|| Status::not_found("", "nodes", node))?,
+        };
+        let found: Node = serde_json::from_slice(&stored.json).map_err(Status::internal)?;
+        let addresses = &found.status.addresses;
+        let preferred = self.preferred.iter().find_map(|kind| addresses.iter().find(|a| a.kind == *kind));
+        let address = preferred.ok_or_else(|| {
+            let known: Vec<String> =
+                addresses.iter().map(|address| format!("{{{} {}}}", address.kind, address.address)).collect();
+            let known = known.join(" ");
+            Status::internal(format!("no preferred addresses found; known addresses: [{known}]"))
+        })?;
+        let port = match found.status.daemon_endpoints.kubelet_endpoint.port {
+            0 => DEFAULT_PORT,
+            port => port,
+        };
+        let tls = if verify { &self.tls } else { &self.insecure };
+        Ok(Location { host: address.address.clone(), port, tls: Some(tls.clone()) })
+    }
+
+    /// TLS with pods and services.
+    pub(super) fn pod_tls(&self) -> Arc<ClientConfig> {
+        self.insecure_anonymous.clone()
+    }
+}
+
+fn config(
+    authorities: Option<&[CertificateDer<'static>]>,
+) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>, rustls::Error> {
+    let provider = pki::provider();
+    let algorithms = provider.signature_verification_algorithms;
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let Some(authorities) = authorities else {
+        return Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone { algorithms })));
+    };
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        roots.add(authority.clone())?;
+    }
+    Ok(builder.with_root_certificates(roots))
+}
+
+/// Believes any certificate whose key the other end holds.
+#[derive(Debug)]
+struct Anyone {
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
