@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub type SandboxId = String;
@@ -44,7 +45,7 @@ pub enum Error {
 }
 
 /// How much of a namespace is shared.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum NamespaceMode {
     /// With the other containers of the pod.
     #[default]
@@ -57,7 +58,7 @@ pub enum NamespaceMode {
     Target(ContainerId),
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Namespaces {
     pub network: NamespaceMode,
     pub pid: NamespaceMode,
@@ -67,13 +68,13 @@ pub struct Namespaces {
 }
 
 /// A run of ids: container `0..length` is host `host_id..`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMapping {
     pub host_id: u32,
     pub length: u32,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct DnsConfig {
     pub servers: Vec<String>,
     pub searches: Vec<String>,
@@ -81,7 +82,7 @@ pub struct DnsConfig {
 }
 
 /// What identifies a pod's sandbox across restarts of the agent.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxMetadata {
     pub name: String,
     pub namespace: String,
@@ -89,7 +90,7 @@ pub struct SandboxMetadata {
     pub attempt: u32,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct SandboxConfig {
     pub metadata: SandboxMetadata,
     pub hostname: String,
@@ -129,7 +130,7 @@ pub struct SandboxStatus {
     pub annotations: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Propagation {
     #[default]
     Private,
@@ -137,7 +138,7 @@ pub enum Propagation {
     Bidirectional,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Mount {
     pub container_path: String,
     pub host_path: PathBuf,
@@ -151,7 +152,7 @@ pub struct Mount {
     pub propagation: Propagation,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Device {
     pub container_path: String,
     pub host_path: String,
@@ -159,7 +160,7 @@ pub struct Device {
     pub permissions: String,
 }
 
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Resources {
     /// Microseconds; 0 means the kernel's default.
     pub cpu_period: i64,
@@ -182,7 +183,7 @@ pub struct Resources {
     pub pids_limit: i64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Profile {
     #[default]
     RuntimeDefault,
@@ -191,7 +192,7 @@ pub enum Profile {
     Localhost(String),
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct SecurityContext {
     pub namespaces: Namespaces,
     pub privileged: bool,
@@ -212,13 +213,13 @@ pub struct SecurityContext {
     pub readonly_paths: Vec<String>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerMetadata {
     pub name: String,
     pub attempt: u32,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ContainerConfig {
     pub metadata: ContainerMetadata,
     /// The image's id, as [`ImageInfo::id`].
@@ -285,7 +286,7 @@ pub struct ContainerStatus {
     pub stop_signal: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LinuxUser {
     pub uid: i64,
     pub gid: i64,

@@ -1,0 +1,117 @@
+//! Namespaces that outlive every process: made on a thread of their own and pinned by a bind mount.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
+use rustix::thread::UnshareFlags;
+
+/// A kind of namespace that a sandbox pins; the name is that in /proc/PID/ns and of the pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Network,
+    Ipc,
+    Uts,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Network => "net",
+            Kind::Ipc => "ipc",
+            Kind::Uts => "uts",
+        }
+    }
+
+    fn flag(self) -> UnshareFlags {
+        match self {
+            Kind::Network => UnshareFlags::NEWNET,
+            Kind::Ipc => UnshareFlags::NEWIPC,
+            Kind::Uts => UnshareFlags::NEWUTS,
+        }
+    }
+}
+
+/// Makes the namespaces and pins each at `directory/<name>`. The host name is set in a new UTS namespace, the
+/// loopback is brought up in a new network namespace, and sysctls apply to whichever of them they belong to.
+pub fn pin(directory: &Path, kinds: &[Kind], hostname: &str, sysctls: &[(String, String)]) -> io::Result<()> {
+    let (directory, kinds) = (directory.to_owned(), kinds.to_vec());
+    let (hostname, sysctls) = (hostname.to_owned(), sysctls.to_vec());
+    // A thread of its own: it ends with namespaces that no other work should run in.
+    let thread = std::thread::Builder::new().name("namespaces".to_owned());
+    let handle = thread.spawn(move || make(&directory, &kinds, &hostname, &sysctls))?;
+    handle.join().map_err(|_| io::Error::other("the thread that makes namespaces panicked"))?
+}
+
+fn make(directory: &Path, kinds: &[Kind], hostname: &str, sysctls: &[(String, String)]) -> io::Result<()> {
+    let flags = kinds.iter().fold(UnshareFlags::empty(), |flags, kind| flags | kind.flag());
+    if flags.is_empty() {
+        return Ok(());
+    }
+    // SAFETY: only namespaces are left, no memory or descriptor table is.
+    unsafe { rustix::thread::unshare_unsafe(flags) }?;
+    if kinds.contains(&Kind::Uts) {
+        rustix::system::sethostname(hostname.as_bytes())?;
+    }
+    if kinds.contains(&Kind::Network) {
+        loopback_up()?;
+    }
+    for (name, value) in sysctls {
+        set_sysctl(name, value)?;
+    }
+    for kind in kinds {
+        let pin = directory.join(kind.name());
+        File::create(&pin)?;
+        rustix::mount::mount_bind(format!("/proc/thread-self/ns/{}", kind.name()), &pin)?;
+        // Not copied into the mount namespaces of containers, where it would keep the namespace alive.
+        rustix::mount::mount_change(&pin, MountPropagationFlags::PRIVATE)?;
+    }
+    Ok(())
+}
+
+fn loopback_up() -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let socket = nix::sys::socket::socket(
+        nix::sys::socket::AddressFamily::Inet,
+        nix::sys::socket::SockType::Datagram,
+        nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    // SAFETY: ifreq is plain data for which zeroes are valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads one ifreq that lives over the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request) };
+    crate::sys::check(libc::c_long::from(result)).map(drop)
+}
+
+/// `net.ipv4.ip_forward` or with slashes, where a name itself has dots.
+fn set_sysctl(name: &str, value: &str) -> io::Result<()> {
+    let path = if name.contains('/') { name.to_owned() } else { name.replace('.', "/") };
+    if path.split('/').any(|element| matches!(element, "" | "." | "..")) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("invalid sysctl {name:?}")));
+    }
+    std::fs::write(format!("/proc/sys/{path}"), value)
+        .map_err(|error| io::Error::new(error.kind(), format!("sysctl {name:?}: {error}")))
+}
+
+/// Releases a pinned namespace; gone already is fine.
+pub fn unpin(pin: &Path) -> io::Result<()> {
+    match rustix::mount::unmount(pin, UnmountFlags::DETACH) {
+        Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match std::fs::remove_file(pin) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the pin still holds a namespace, which after a restart of the machine it does not.
+pub fn is_pinned(pin: &Path) -> bool {
+    const NSFS: i64 = 0x6e73_6673;
+    rustix::fs::statfs(pin).is_ok_and(|stat| stat.f_type as i64 == NSFS)
+}

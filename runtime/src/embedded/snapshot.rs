@@ -1,0 +1,119 @@
+//! A container's root: its image's layers below a writable layer of its own.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+
+use crate::image::Layer;
+use crate::image::Store;
+
+/// Directories of one snapshot, all in the container's directory.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    directory: PathBuf,
+}
+
+impl Snapshot {
+    pub fn new(container: &Path) -> Self {
+        Snapshot { directory: container.to_owned() }
+    }
+
+    pub fn rootfs(&self) -> PathBuf {
+        self.directory.join("rootfs")
+    }
+
+    pub fn upper(&self) -> PathBuf {
+        self.directory.join("upper")
+    }
+
+    /// Mounts it, unless it is mounted. `layers` count from the bottom.
+    pub fn mount(&self, store: &Store, layers: &[Layer]) -> io::Result<()> {
+        for name in ["rootfs", "upper", "work"] {
+            match std::fs::create_dir(self.directory.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        if self.is_mounted() {
+            return Ok(());
+        }
+        // What a program sees as / should not be ours alone to enter.
+        self.inherit_root(store, layers)?;
+        let name = self.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let up = format!("../containers/{name}");
+        let lower: Vec<String> = layers.iter().rev().map(|layer| format!("{}/fs", layer.key())).collect();
+        let mut options = format!("upperdir={up}/upper,workdir={up}/work");
+        options.push_str(&if lower.is_empty() {
+            ",lowerdir=../empty".to_owned()
+        } else {
+            format!(",lowerdir={}", lower.join(":"))
+        });
+        if lower.is_empty() {
+            std::fs::create_dir_all(store.root().join("empty"))?;
+        }
+        mount_from(&store.layers_directory(), &self.rootfs(), &options, MountFlags::empty())
+    }
+
+    /// Mode and owner of / are those of the topmost layer.
+    fn inherit_root(&self, store: &Store, layers: &[Layer]) -> io::Result<()> {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let Some(top) = layers.last() else { return Ok(()) };
+        let metadata = std::fs::metadata(store.layer_files(top))?;
+        std::os::unix::fs::chown(self.upper(), Some(metadata.uid()), Some(metadata.gid()))?;
+        std::fs::set_permissions(self.upper(), std::fs::Permissions::from_mode(metadata.mode() & 0o7777))
+    }
+
+    fn is_mounted(&self) -> bool {
+        const OVERLAY: i64 = 0x794c_7630;
+        rustix::fs::statfs(self.rootfs()).is_ok_and(|stat| stat.f_type as i64 == OVERLAY)
+    }
+
+    /// Unmounts; not mounted is fine.
+    pub fn unmount(&self) -> io::Result<()> {
+        unmount(&self.rootfs())
+    }
+}
+
+/// An image's files, read-only, for an image volume.
+pub fn mount_image(store: &Store, layers: &[Layer], target: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(target)?;
+    let mut lower: Vec<String> = layers.iter().rev().map(|layer| format!("{}/fs", layer.key())).collect();
+    // overlayfs without a writable layer needs two.
+    std::fs::create_dir_all(store.root().join("empty"))?;
+    lower.push("../empty".to_owned());
+    if lower.len() < 2 {
+        lower.push("../tmp".to_owned());
+    }
+    mount_from(
+        &store.layers_directory(),
+        target,
+        &format!("lowerdir={}", lower.join(":")),
+        MountFlags::RDONLY,
+    )
+}
+
+/// Options name directories relative to `base`, so that 127 layers fit in the one page the kernel takes. The
+/// working directory is changed on a thread of its own only.
+fn mount_from(base: &Path, target: &Path, options: &str, flags: MountFlags) -> io::Result<()> {
+    let work = || -> io::Result<()> {
+        // SAFETY: the thread keeps its memory and descriptors; only the working directory becomes its own.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS) }?;
+        std::env::set_current_dir(base)?;
+        let options = std::ffi::CString::new(options)?;
+        rustix::mount::mount("overlay", target, "overlay", flags, options.as_c_str())?;
+        rustix::mount::mount_change(target, MountPropagationFlags::PRIVATE)?;
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("mount".to_owned()).spawn_scoped(scope, work)?;
+        thread.join().map_err(|_| io::Error::other("the thread that mounts panicked"))?
+    })
+}
+
+pub fn unmount(target: &Path) -> io::Result<()> {
+    match rustix::mount::unmount(target, UnmountFlags::DETACH) {
+        Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,57 @@
+//! What containers, pods and the machine use.
+
+use super::error::{blocking, failed};
+use super::snapshot::Snapshot;
+use super::state::Inner;
+use super::usage::directory_usage;
+use crate::cgroup::Stats;
+use crate::cri::*;
+
+fn fill(stats: Stats) -> ContainerStats {
+    ContainerStats {
+        timestamp: crate::sys::now_nanos(),
+        cpu_usage_nanos: stats.cpu_usage_nanos,
+        memory_usage: stats.memory_usage,
+        memory_working_set: stats.memory_working_set,
+        memory_rss: stats.memory_rss,
+        memory_page_faults: stats.memory_page_faults,
+        memory_major_page_faults: stats.memory_major_page_faults,
+        processes: stats.processes,
+        labels: super::no_labels(),
+        ..ContainerStats::default()
+    }
+}
+
+impl Inner {
+    pub fn cgroup_stats(&self, cgroup: &str) -> Result<ContainerStats> {
+        Ok(fill(self.cgroups.stats(cgroup).map_err(failed(format!("read usage of cgroup {cgroup}")))?))
+    }
+
+    pub async fn container_stats(&self, id: &str) -> Result<ContainerStats> {
+        let container = self.container(id)?;
+        let mut stats = self.cgroup_stats(&container.record.cgroup)?;
+        let upper = Snapshot::new(&self.container_directory(id)).upper();
+        let (bytes, inodes) = blocking("measure the writable layer", move || directory_usage(&upper)).await?;
+        stats.id = container.record.id.clone();
+        stats.metadata = container.record.config.metadata.clone();
+        stats.labels = container.record.config.labels.clone();
+        stats.rootfs_used_bytes = bytes;
+        stats.rootfs_inodes_used = inodes;
+        Ok(stats)
+    }
+
+    pub async fn image_filesystem(&self) -> Result<FilesystemUsage> {
+        let root = self.config.root.clone();
+        let mountpoint = root.clone();
+        let (used_bytes, inodes_used) = blocking("measure images", move || -> std::io::Result<(u64, u64)> {
+            let mut total = (0, 0);
+            for part in ["blobs", "layers", "containers"] {
+                let (bytes, inodes) = directory_usage(&root.join(part))?;
+                total = (total.0 + bytes, total.1 + inodes);
+            }
+            Ok(total)
+        })
+        .await?;
+        Ok(FilesystemUsage { mountpoint, used_bytes, inodes_used })
+    }
+}

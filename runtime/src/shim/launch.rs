@@ -1,0 +1,92 @@
+//! What the agent tells a shim about its container, as a file in the container's directory.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// `launch.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Launch {
+    pub id: String,
+    pub kind: Kind,
+    /// The CRI log; `None` for a sandbox's pause process.
+    pub log_path: Option<PathBuf>,
+    pub tty: bool,
+    pub stdin: bool,
+    /// Close the container's stdin when the first client that attached with stdin leaves.
+    pub stdin_once: bool,
+    pub process: Process,
+    /// The container's cgroups: one directory per hierarchy.
+    pub cgroups: Vec<PathBuf>,
+    /// The file that counts OOM kills, and how it is laid out.
+    pub oom_events: Option<PathBuf>,
+    /// `cgroup.procs` files the shim itself joins.
+    pub shim_cgroups: Vec<PathBuf>,
+    /// The process namespace is not the container's own, so that its processes survive their init and must be
+    /// killed through the cgroup.
+    pub shared_pid_namespace: bool,
+    /// The container lives in a user namespace of its own.
+    pub user_namespace: bool,
+    /// Mounts that need an id-mapped copy: destination in the OCI spec and source on the host.
+    pub idmapped_mounts: Vec<IdmappedMount>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    Container,
+    /// Holds a pod's process namespace and reaps orphans.
+    Pause,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct IdmappedMount {
+    pub source: PathBuf,
+    pub staging: PathBuf,
+    pub user_namespace: PathBuf,
+}
+
+/// Everything between a prepared root and execve; the same for init and exec.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Process {
+    pub args: Vec<String>,
+    pub env: Vec<String>,
+    pub cwd: String,
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: Vec<u32>,
+    pub capabilities: Capabilities,
+    pub no_new_privs: bool,
+    pub rlimits: Vec<Rlimit>,
+    pub oom_score_adj: Option<i32>,
+    /// Compiled filter, `struct sock_filter[]`, in a file of the container's directory.
+    pub seccomp: Option<PathBuf>,
+    /// Further flags of seccomp(2) (SECCOMP_FILTER_FLAG_LOG, ...).
+    pub seccomp_flags: u64,
+    pub apparmor: Option<String>,
+    pub tty: bool,
+}
+
+/// Bit masks, bit number = capability number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    pub bounding: u64,
+    pub effective: u64,
+    pub permitted: u64,
+    pub inheritable: u64,
+    pub ambient: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Rlimit {
+    pub resource: u32,
+    pub soft: u64,
+    pub hard: u64,
+}
+
+pub const FILE: &str = "launch.json";
+
+impl Launch {
+    pub fn load(directory: &Path) -> std::io::Result<Self> {
+        Ok(serde_json::from_slice(&std::fs::read(directory.join(FILE))?)?)
+    }
+}
