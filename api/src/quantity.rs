@@ -266,10 +266,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn printing_loses_nothing(mantissa in any::<i64>(), scale in -9..18_i32, binary: bool) {
+        fn printing_loses_nothing(mantissa in -i64::MAX..=i64::MAX, scale in -9..18_i32, binary: bool) {
+            // Binary amounts end at the largest 64-bit number.
+            let scale = if binary { scale.min(0) } else { scale };
             let format = if binary { Format::BinarySi } else { Format::DecimalSi };
             let amount = Quantity { mantissa: i128::from(mantissa), scale, format, text: None };
-            prop_assume!(!binary || amount.at_scale(0).is_some_and(|whole| whole.abs() < i128::from(i64::MAX)));
             let printed = amount.to_string();
             let again = quantity(&printed);
             prop_assert_eq!(&again, &amount);
