@@ -27,6 +27,8 @@ pub struct Type {
     pub fields: Box<[Field]>,
     /// Positions in `fields`, sorted by field name.
     by_name: Box<[u16]>,
+    /// Positions in `fields` of those with a wire, in the order upstream writes them.
+    by_wire: Box<[u16]>,
     /// Server-side apply replaces the struct as a whole.
     pub atomic: bool,
     /// At most one of the fields may be set.
@@ -48,8 +50,9 @@ impl Type {
         by_name.sort_by(|a, b| fields[usize::from(*a)].name.cmp(&fields[usize::from(*b)].name));
         Self {
             name: name.into(),
-            fields: fields.into_boxed_slice(),
+            by_wire: wire_order(&fields),
             by_name: by_name.into_boxed_slice(),
+            fields: fields.into_boxed_slice(),
             ..Self::default()
         }
     }
@@ -67,10 +70,28 @@ impl Type {
             .map(|position| usize::from(self.by_name[position]))
     }
 
+    /// The fields that protobuf carries, by ascending number; those of embedded structs stand together.
+    pub fn wire_fields(&self) -> impl Iterator<Item = &Field> {
+        self.by_wire.iter().map(|index| &self.fields[usize::from(*index)])
+    }
+
     /// The last part of the name: `Pod` of `io.k8s.api.core.v1.Pod`.
     pub fn short_name(&self) -> &str {
         self.name.rsplit('.').next().unwrap_or_default()
     }
+}
+
+fn wire_order(fields: &[Field]) -> Box<[u16]> {
+    let mut numbered: Vec<(Vec<u32>, u16)> = fields
+        .iter()
+        .zip(0..)
+        .filter_map(|(field, index)| {
+            let wire = field.wire.as_ref()?;
+            Some((wire.via.iter().copied().chain([wire.number]).collect(), index))
+        })
+        .collect();
+    numbered.sort();
+    numbered.into_iter().map(|(_, index)| index).collect()
 }
 
 /// One member of a struct, by its JSON name. Members of structs embedded in Go stand beside the others, as in JSON.

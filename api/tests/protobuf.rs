@@ -28,6 +28,33 @@ fn a_config_map_has_upstreams_bytes() {
     assert_eq!(decoded.value, object);
 }
 
+/// Objects with every field set, as upstream's own tests hold them in both forms.
+#[test]
+fn whole_objects_have_upstreams_bytes() {
+    for (kind, json, bytes) in [
+        (("apps", "v1", "DaemonSet"), GOLDEN_DAEMON_SET_JSON, GOLDEN_DAEMON_SET),
+        (("policy", "v1", "PodDisruptionBudget"), GOLDEN_BUDGET_JSON, GOLDEN_BUDGET),
+        (("core", "v1", "PersistentVolume"), GOLDEN_VOLUME_JSON, GOLDEN_VOLUME),
+    ] {
+        let group = if kind.0 == "core" { "" } else { kind.0 };
+        let of = schema::by_gvk(group, kind.1, kind.2).expect("known kind");
+        let from_json = decode::typed(json.as_bytes(), Format::Json, &of, true).expect("json");
+        assert_eq!(from_json.strict_errors, Vec::<String>::new());
+        let exact: Value = serde_json::from_str(json).expect("json");
+        assert_eq!(from_json.value, exact, "nothing is lost or added");
+        let from_bytes = decode::typed(bytes, Format::Protobuf, &of, true).expect("protobuf");
+        assert_eq!(from_bytes.value, from_json.value);
+        assert!(protobuf::encode(&from_json.value, &of).expect("encodes") == bytes, "{}", kind.2);
+    }
+}
+
+const GOLDEN_DAEMON_SET_JSON: &str = include_str!("golden/apps.v1.DaemonSet.json");
+const GOLDEN_DAEMON_SET: &[u8] = include_bytes!("golden/apps.v1.DaemonSet.pb");
+const GOLDEN_BUDGET_JSON: &str = include_str!("golden/policy.v1.PodDisruptionBudget.json");
+const GOLDEN_BUDGET: &[u8] = include_bytes!("golden/policy.v1.PodDisruptionBudget.pb");
+const GOLDEN_VOLUME_JSON: &str = include_str!("golden/core.v1.PersistentVolume.json");
+const GOLDEN_VOLUME: &[u8] = include_bytes!("golden/core.v1.PersistentVolume.pb");
+
 #[test]
 fn embedded_structs_are_nested_on_the_wire() {
     let of = schema::by_name("io.k8s.api.core.v1.Probe").expect("probe");

@@ -47,24 +47,20 @@ fn top(writer: &mut Writer, object: &Value, of: &Type) -> Step<()> {
         return Err(ProtobufError::NotMarshalable(of.name.clone().into_owned()));
     }
     let Value::Object(map) = object else { return Err(unfit(&of.name, object)) };
-    members(writer, map, &of.fields, 0)
+    structure(writer, map, of)
 }
 
 /// Writes fields that share the first `level` embedded structs.
-fn members(writer: &mut Writer, map: &Map<String, Value>, fields: &[Field], level: usize) -> Step<()> {
-    let mut rest = fields;
-    while let Some((field, after)) = rest.split_first() {
-        let via = |field: &Field| field.wire.as_ref().and_then(|wire| wire.via.get(level).copied());
-        if let Some(number) = via(field) {
-            let count = rest.iter().take_while(|field| via(field) == Some(number)).count();
-            let (embedded, after) = rest.split_at(count);
-            if embedded.iter().any(|field| map.contains_key(field.name.as_ref())) {
-                writer.nested(number, |writer| members(writer, map, embedded, level + 1))?;
+fn members(writer: &mut Writer, map: &Map<String, Value>, fields: &[&Field], level: usize) -> Step<()> {
+    let via = |field: &Field| field.wire.as_ref().and_then(|wire| wire.via.get(level).copied());
+    for group in fields.chunk_by(|one, next| via(one).is_some() && via(one) == via(next)) {
+        if let Some(number) = via(group[0]) {
+            if group.iter().any(|field| map.contains_key(field.name.as_ref())) {
+                writer.nested(number, |writer| members(writer, map, group, level + 1))?;
             }
-            rest = after;
             continue;
         }
-        rest = after;
+        let field = group[0];
         if let (Some(wire), Some(value)) = (&field.wire, map.get(field.name.as_ref()))
             && !value.is_null()
         {
@@ -72,6 +68,10 @@ fn members(writer: &mut Writer, map: &Map<String, Value>, fields: &[Field], leve
         }
     }
     Ok(())
+}
+
+fn structure(writer: &mut Writer, map: &Map<String, Value>, of: &Type) -> Step<()> {
+    members(writer, map, &of.wire_fields().collect::<Vec<_>>(), 0)
 }
 
 fn member(writer: &mut Writer, number: u32, wrapped: bool, field: &Field, value: &Value) -> Step<()> {
@@ -88,7 +88,6 @@ fn member(writer: &mut Writer, number: u32, wrapped: bool, field: &Field, value:
                         (Shape::List(list), Value::Array(items)) => {
                             writer.nested(2, |writer| elements(writer, 1, &list.item, &field.name, items))
                         }
-                        (_, Value::Null) => Ok(()),
                         (shape, value) => write(writer, 2, shape, &field.name, value),
                     }
                 })?;
@@ -124,7 +123,7 @@ fn write(writer: &mut Writer, number: u32, shape: &Shape, name: &str, value: &Va
             writer.fixed64_field(number, float.to_bits());
         }
         (Shape::Struct(of), Value::Object(map)) => {
-            return writer.nested(number, |writer| members(writer, map, &of.fields, 0));
+            return writer.nested(number, |writer| structure(writer, map, of));
         }
         (Shape::OneOf(of), value) => return writer.nested(number, |writer| one_of(writer, of, name, value)),
         (Shape::Any | Shape::Object, value) => {
