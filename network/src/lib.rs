@@ -4,15 +4,19 @@
 //! - [`config`]: what the binary decides once for a node
 //! - [`dialer`]: connects to pods and Services from anywhere ([`dialer::Dialer`])
 //! - [`dns`]: names of Services and pods ([`dns::Dns`])
+//! - [`node`]: routes to the pods of other nodes ([`node::Routes`])
 //! - [`pod`]: gives pods a network ([`pod::PodNetwork`])
+//! - [`policy`]: who may speak with whom ([`policy::Policies`])
 //! - [`proxy`]: makes Services reachable ([`proxy::Proxy`])
 
 pub mod config;
 pub mod dialer;
 pub mod dns;
 pub mod kernel;
+pub mod node;
 pub mod objects;
 pub mod pod;
+pub mod policy;
 pub mod proxy;
 
 pub use config::Config;

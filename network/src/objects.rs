@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use knarr_client::{Cached, Selection};
+use knarr_client::Selection;
 use serde::{Deserialize, Deserializer};
 
 use crate::pod::Protocol;
@@ -17,7 +17,7 @@ pub const SERVICE_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 pub const HEADLESS: &str = "service.kubernetes.io/headless";
 
 /// Lists and maps that Go writes as `null` when empty.
-fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+pub fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
     Option::<T>::deserialize(from).map(Option::unwrap_or_default)
 }
 
@@ -32,9 +32,10 @@ pub struct Meta {
     pub labels: BTreeMap<Box<str>, Box<str>>,
 }
 
+/// Makes structs with a `metadata: Meta` fit for informers.
 macro_rules! cached {
     ($($kind:ty)*) => {$(
-        impl Cached for $kind {
+        impl knarr_client::Cached for $kind {
             fn namespace(&self) -> &str {
                 &self.metadata.namespace
             }
@@ -49,6 +50,14 @@ macro_rules! cached {
             }
         }
     )*};
+}
+
+pub(crate) use cached;
+
+impl knarr_api::selector::Labels for Meta {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.labels.get(key).map(|value| &**value)
+    }
 }
 
 cached!(Service EndpointSlice Namespace);

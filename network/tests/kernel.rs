@@ -5,8 +5,12 @@
 mod api;
 #[path = "kernel/dns.rs"]
 mod dns;
+#[path = "kernel/nodes.rs"]
+mod nodes;
 #[path = "kernel/pods.rs"]
 mod pods;
+#[path = "kernel/policy.rs"]
+mod policy;
 #[path = "kernel/proxy.rs"]
 mod proxy;
 #[path = "kernel/services.rs"]

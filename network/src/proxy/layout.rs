@@ -14,7 +14,7 @@ use nlink::Connection;
 use nlink::netlink::Nftables;
 use nlink::netlink::nftables::{
     ChainName, DynsetExpr, DynsetOp, Expr, FibFlags, FilterHook, NatHook, NatStatement, NumgenKind, Priority,
-    Rule, Set, SetKeyType, Transaction,
+    Register, Rule, Set, SetKeyType, Transaction,
 };
 use nlink::netlink::types::route::RouteType;
 use std::time::Duration;
@@ -123,7 +123,11 @@ impl Layout {
         for rule in self.from_cluster(|rule| rule) {
             batch = batch.add_rule(self.decide(rule, Map::Shortcuts));
         }
-        batch = batch.add_rule(self.decide(self.table.empty_rule(TRANSLATE), Map::Services));
+        // Twice: before Linux 6.17 a lookup could miss an element that an update was
+        // just replacing. A hit does not come to the second.
+        for _ in 0..2 {
+            batch = batch.add_rule(self.decide(self.table.empty_rule(TRANSLATE), Map::Services));
+        }
         let local = self.table.local_rule(TRANSLATE);
         for rule in self.from_cluster(|_| local.clone()) {
             batch = batch.add_rule(self.decide(rule, Map::NodePortShortcuts));
@@ -211,40 +215,49 @@ impl Layout {
                 batch = batch.add_rule(outsiders.set_mark_masked(self.mark, self.mark));
             }
         }
+        if let Some(seconds) = chain.affinity {
+            batch = self.add_affinity(batch, &name, chain, seconds);
+        }
         let dnat = self.table.ip.dnat_to_answer();
-        let Some(seconds) = chain.affinity else {
-            let rule = self.table.rule(&name, self.draw(chain));
-            return Ok(batch.add_rule(rule.expr(dnat)));
-        };
+        let drawn = self.table.rule(&name, self.draw(chain));
+        // The decision to come here and the slot are looked up one after the other.
+        // If an update that takes endpoints away falls in between, the slot may be
+        // gone; the first never is.
+        let slot = chain.first_slot().to_ne_bytes().to_vec();
+        let first = self.at_slot(chain, |dreg| Expr::Immediate { dreg, data: slot });
+        let first = self.table.rule(&name, first);
+        Ok(batch.add_rule(drawn.expr(dnat.clone())).add_rule(first.expr(dnat)))
+    }
+
+    /// A client goes where it went before, or is remembered with what it draws.
+    fn add_affinity(&self, batch: Transaction, name: &str, chain: &Chain, seconds: u32) -> Transaction {
+        let dnat = self.table.ip.dnat_to_answer();
         let remember = |op| {
             DynsetExpr::new(op, AFFINITY, register(0))
                 .sreg_data(register(ANSWER))
                 .timeout(Duration::from_secs(u64::from(seconds)))
         };
         let known = self.load_client().into_iter().chain([nft::lookup(AFFINITY)]);
-        let again = self.table.rule(&name, known).expr(remember(DynsetOp::Update)).expr(dnat.clone());
+        let again = self.table.rule(name, known).expr(remember(DynsetOp::Update)).expr(dnat.clone());
         let drawn = self.draw(chain).into_iter().chain(self.load_client());
-        // Without room to remember the client it is still served.
-        let first = self.table.rule(&name, drawn.clone()).expr(remember(DynsetOp::Add)).expr(dnat.clone());
-        Ok(batch
-            .add_rule(again)
-            .add_rule(first)
-            .add_rule(self.table.rule(&name, self.draw(chain)).expr(dnat)))
+        // Without room to remember the client, the chain goes on to serve it anyway.
+        let first = self.table.rule(name, drawn).expr(remember(DynsetOp::Add)).expr(dnat);
+        batch.add_rule(again).add_rule(first)
     }
 
     /// Draws a slot and looks its endpoint up.
     fn draw(&self, chain: &Chain) -> Vec<Expr> {
+        let (modulus, offset) = (chain.endpoints, chain.first_slot());
+        self.at_slot(chain, |dreg| Expr::Numgen { dreg, kind: NumgenKind::Random, modulus, offset })
+    }
+
+    /// Looks the endpoint of a slot up.
+    fn at_slot(&self, chain: &Chain, slot: impl FnOnce(Register) -> Expr) -> Vec<Expr> {
         let map = if chain.node_port { Map::NodePortEndpoints } else { Map::Endpoints };
-        let mut draw = self.load_front(map);
         let slot_word = if chain.node_port { 2 } else { self.table.ip.words() + 2 };
-        draw.push(Expr::Numgen {
-            dreg: register(slot_word),
-            kind: NumgenKind::Random,
-            modulus: chain.endpoints,
-            offset: chain.first_slot(),
-        });
-        draw.push(nft::lookup(map.name()));
-        draw
+        let mut lookup = self.load_front(map);
+        lookup.extend([slot(register(slot_word)), nft::lookup(map.name())]);
+        lookup
     }
 
     /// Loads `client . destination . protocol . port`.

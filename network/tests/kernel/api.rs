@@ -29,6 +29,9 @@ struct State {
 
 const SERVICES: &str = "/api/v1/services";
 const NAMESPACES: &str = "/api/v1/namespaces";
+const PODS: &str = "/api/v1/pods";
+const POLICIES: &str = "/apis/networking.k8s.io/v1/networkpolicies";
+const NODES: &str = "/api/v1/nodes";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
 
 impl Api {
@@ -64,6 +67,29 @@ impl Api {
         let slice =
             json!({"metadata": metadata, "addressType": "IPv4", "endpoints": endpoints, "ports": ports});
         self.put(SLICES, slice);
+    }
+
+    pub fn node(&self, name: &str, range: &str, address: &str) {
+        let status = json!({"addresses": [{"type": "InternalIP", "address": address}]});
+        let metadata = json!({"name": name, "uid": name});
+        self.put(NODES, json!({"metadata": metadata, "spec": {"podCIDRs": [range]}, "status": status}));
+    }
+
+    /// A pod in `default`.
+    pub fn pod(&self, name: &str, labels: Value, mut pod: Value) {
+        pod["metadata"] = json!({"name": name, "namespace": "default", "uid": name, "labels": labels});
+        self.put(PODS, pod);
+    }
+
+    pub fn policy(&self, name: &str, spec: Value) {
+        self.put(
+            POLICIES,
+            json!({"metadata": {"name": name, "namespace": "default", "uid": name}, "spec": spec}),
+        );
+    }
+
+    pub fn delete_policy(&self, name: &str) {
+        self.delete(POLICIES, &format!("default/{name}"));
     }
 
     fn put(&self, path: &str, mut object: Value) {

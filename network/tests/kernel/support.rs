@@ -74,6 +74,21 @@ impl Node {
         Self { netns, config, dir }
     }
 
+    /// The second of two nodes: other pods, other names, the same cluster.
+    pub fn join(first: &Node) -> Self {
+        let mut node = Self::new();
+        node.config.cluster = first.config.cluster.clone();
+        node.config.node_name = "node-2".into();
+        node.config.pod_cidrs = vec![range("10.244.2.0/24")];
+        node
+    }
+
+    /// Gives the node an address on a link that is already there, and brings it up.
+    pub async fn set_address(&mut self, link: &str, address: &str) {
+        set_address(&self.netns, link, address).await;
+        self.config.node_ips = vec![ip(address)];
+    }
+
     pub async fn network(&self) -> RoutedNetwork {
         RoutedNetwork::open(&self.config).await.expect("open the pod network")
     }
@@ -197,4 +212,28 @@ pub async fn tables(node: &Node) -> Vec<String> {
     let connection: nlink::Connection<nlink::Nftables> =
         nlink::Connection::new_in(node.netns.path()).expect("open nftables");
     connection.list_tables().await.expect("list tables").into_iter().map(|table| table.name).collect()
+}
+
+/// Connects two namespaces by a link of this name at both ends.
+pub async fn connect(a: (&Netns, &str), b: (&Netns, &str)) {
+    let route: nlink::Connection<nlink::Route> = nlink::Connection::new_in(a.0.path()).expect("open netlink");
+    let far = std::fs::File::open(b.0.path()).expect("open the namespace");
+    let link = nlink::netlink::link::VethLink::new(a.1, b.1).peer_netns_fd(far);
+    route.add_link(link).await.expect("make a link");
+}
+
+pub async fn set_address(netns: &Netns, link: &str, address: &str) {
+    let IpAddr::V4(address) = ip(address) else { panic!("tests use IPv4") };
+    let route: nlink::Connection<nlink::Route> =
+        nlink::Connection::new_in(netns.path()).expect("open netlink");
+    let address = nlink::Ipv4Address::new(link, address, 24);
+    route.add_address(address).await.expect("add an address");
+    route.set_link_up(link).await.expect("bring the link up");
+}
+
+pub async fn default_route(netns: &Netns, by: &str) {
+    let IpAddr::V4(by) = ip(by) else { panic!("tests use IPv4") };
+    let route: nlink::Connection<nlink::Route> =
+        nlink::Connection::new_in(netns.path()).expect("open netlink");
+    route.add_route(nlink::Ipv4Route::default_route().gateway(by)).await.expect("add the default route");
 }

@@ -1,0 +1,96 @@
+//! Pods of one node reach those of another.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use knarr_network::kernel::Namespace;
+use knarr_network::node::Routes;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::api::Api;
+use super::support::*;
+
+struct Running {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+    informers: knarr_client::InformerFactory,
+}
+
+impl Running {
+    fn start(node: &Node, api: &Api) -> Self {
+        let informers = api.informers();
+        let routes = Routes::build(&node.config, &informers).expect("build");
+        informers.start();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(routes.run(stop.clone()));
+        Self { stop, task, informers }
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.task.await.expect("ends");
+        self.informers.stop().await;
+    }
+}
+
+async fn settles(from: &Pod, to: SocketAddr) -> std::net::IpAddr {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let dialer = from.netns.dialer();
+    loop {
+        match tokio::time::timeout(Duration::from_secs(1), ask(&dialer, to)).await {
+            Ok(Ok((_, seen))) => return seen,
+            other => assert!(tokio::time::Instant::now() < deadline, "no way from pod to {to}: {other:?}"),
+        }
+    }
+}
+
+/// Pods on both nodes, running routes, and a request each way.
+async fn pods_reach_each_other(first: &Node, second: &Node) {
+    let api = Api::default();
+    for node in [first, second] {
+        let address = node.config.node_ips[0].to_string();
+        api.node(&node.config.node_name, &node.config.pod_cidrs[0].to_string(), &address);
+    }
+    let (one, two) = (first.network().await, second.network().await);
+    let (mut a, mut b) = (first.pod(&one, "a").await, second.pod(&two, "b").await);
+    let (at_a, at_b) = (a.serve("a", 8080), b.serve("b", 8080));
+    let (left, right) = (Running::start(first, &api), Running::start(second, &api));
+    assert_eq!(settles(&a, at_b).await, a.ip, "the source stays");
+    assert_eq!(settles(&b, at_a).await, b.ip);
+    ask(&first.netns.dialer(), at_b).await.expect("a node reaches pods of another");
+    left.end().await;
+    right.end().await;
+    for node in [first, second] {
+        Routes::destroy(&node.config).await.expect("destroy");
+    }
+    assert_eq!(pod_links(first).await.len(), 1, "only the pod's link is left");
+}
+
+#[tokio::test]
+async fn on_one_layer_2_by_plain_routes() {
+    let mut first = Node::new();
+    let mut second = Node::join(&first);
+    connect((&first.netns, "up0"), (&second.netns, "up0")).await;
+    first.set_address("up0", "192.0.2.1").await;
+    second.set_address("up0", "192.0.2.2").await;
+    pods_reach_each_other(&first, &second).await;
+}
+
+#[tokio::test]
+async fn across_a_router_by_vxlan() {
+    let mut first = Node::new();
+    let mut second = Node::join(&first);
+    let router = Netns::create(first.dir.path(), "router");
+    connect((&first.netns, "up0"), (&router, "left")).await;
+    connect((&second.netns, "up0"), (&router, "right")).await;
+    set_address(&router, "left", "192.0.2.254").await;
+    set_address(&router, "right", "198.51.100.254").await;
+    let namespace = Namespace::open(Some(router.path())).expect("open the namespace");
+    namespace.set_sysctl("net/ipv4/ip_forward", "1").expect("forward");
+    first.set_address("up0", "192.0.2.1").await;
+    second.set_address("up0", "198.51.100.1").await;
+    default_route(&first.netns, "192.0.2.254").await;
+    default_route(&second.netns, "198.51.100.254").await;
+    pods_reach_each_other(&first, &second).await;
+}
