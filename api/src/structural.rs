@@ -1,5 +1,6 @@
 //! Schemas of custom resources: the structural part of OpenAPI v3 that a definition may use.
 //!
+//! [`Structural::check_schema`] says whether a definition's schema may be used at all.
 //! A write of a custom resource goes through, in this order: [`Structural::prune`] and
 //! [`Structural::coerce_metadata`] (what is unknown falls away or is reported), [`Structural::prune_nulls`] and
 //! [`Structural::apply_defaults`], then [`Structural::validate`] and [`Structural::validate_lists`]. What server-side
@@ -8,6 +9,7 @@
 mod convert;
 mod default;
 mod format;
+mod invariants;
 mod lists;
 mod metadata;
 mod parse;
@@ -114,6 +116,20 @@ pub struct Pattern {
 impl Pattern {
     pub(super) fn new(text: String) -> Self {
         Self { text, compiled: OnceLock::new() }
+    }
+
+    /// Why the expression is none, in Go's words where they are common.
+    pub(super) fn error(&self) -> Option<String> {
+        let error = Regex::new(&self.text).err()?;
+        Some(match &error {
+            regex::Error::Syntax(detail) if detail.contains("unclosed group") => {
+                format!("error parsing regexp: missing closing ): `{}`", self.text)
+            }
+            error => format!(
+                "error parsing regexp: {}",
+                error.to_string().lines().last().unwrap_or_default().trim()
+            ),
+        })
     }
 
     /// Whether a text matches; the error says why the expression itself is none.

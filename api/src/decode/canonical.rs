@@ -9,6 +9,9 @@ pub(crate) use super::scalar::quantity;
 pub(crate) use super::untyped::float;
 pub(crate) use super::zero::{complete, of_shape, omits};
 
+const YEAR_ZERO: i64 = -62_167_219_200;
+const YEAR_TEN_THOUSAND: i64 = 253_402_300_800;
+
 /// Any JSON value.
 pub(crate) fn untyped(bytes: &[u8]) -> Result<Value, DecodeError> {
     any::decode(bytes, false).map(|(value, _)| value)
@@ -17,6 +20,10 @@ pub(crate) fn untyped(bytes: &[u8]) -> Result<Value, DecodeError> {
 /// The text of a time. None when out of range; Some(None) for the zero time.
 pub(crate) fn timestamp(seconds: i64, nanos: i32, micros: bool) -> Option<Option<String>> {
     let time = jiff::Timestamp::new(seconds, nanos).ok()?;
+    // RFC 3339 has four digits for the year.
+    if !(YEAR_ZERO..YEAR_TEN_THOUSAND).contains(&seconds) {
+        return None;
+    }
     if go_time::is_zero(time) {
         return Some(None);
     }
