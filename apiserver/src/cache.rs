@@ -19,6 +19,7 @@ use futures::StreamExt;
 use knarr_storage::{Change, Error, Event as StoreEvent, Range, Revision, Store};
 use parking_lot::RwLock;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use entry::Entry;
@@ -110,7 +111,7 @@ impl WatchCache {
     }
 
     async fn follow(self: Arc<Self>, mut events: knarr_storage::WatchStream, stop: CancellationToken) {
-        let mut bookmarks = tokio::time::interval(BOOKMARKS);
+        let mut bookmarks = tokio::time::interval_at(Instant::now() + BOOKMARKS, BOOKMARKS);
         loop {
             let failure = tokio::select! {
                 biased;
