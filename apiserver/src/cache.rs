@@ -102,7 +102,10 @@ impl WatchCache {
     }
 
     /// Begins to follow the store; `add` may be called before and after. The task ends with `stop`.
-    pub async fn start(self: &Arc<Self>, stop: CancellationToken) -> Result<tokio::task::JoinHandle<()>, Error> {
+    pub async fn start(
+        self: &Arc<Self>,
+        stop: CancellationToken,
+    ) -> Result<tokio::task::JoinHandle<()>, Error> {
         let revision = self.store.revision().await?;
         let events = self.store.watch(ROOT, Some(revision)).await?;
         self.progress.send_replace(revision.0);

@@ -10,6 +10,7 @@ use axum::body::Body;
 use http::{Request, Response};
 use knarr_api::schema::TypeRef;
 use knarr_api::status::Status;
+use knarr_api::table::Printer;
 use serde_json::Value;
 
 pub use builtin::{Extensions, builtin};
@@ -42,6 +43,8 @@ pub struct Resource {
     pub fields: FieldNames,
     /// Items of lists carry no kind and apiVersion of their own.
     pub bare_items: bool,
+    /// Shows objects as rows of a table.
+    pub printer: Printer,
 }
 
 /// What answers requests for a resource.

@@ -22,6 +22,8 @@ pub struct RequestContext {
     /// The query, decoded; the first value of a name counts.
     pub query: Arc<Vec<(String, String)>>,
     pub dry_run: bool,
+    /// Who is held to set what this request sets: the `fieldManager`, or else the client's name.
+    pub manager: Arc<str>,
 }
 
 impl RequestContext {

@@ -27,8 +27,12 @@ fn convert(mut object: Value, kind: &str, from: (&str, &str), to: (&str, &str)) 
         return Ok(object);
     }
     match (from, to, kind) {
-        (("autoscaling", "v1"), ("autoscaling", "v2"), "HorizontalPodAutoscaler") => autoscaling::v1_to_v2(&mut object)?,
-        (("autoscaling", "v2"), ("autoscaling", "v1"), "HorizontalPodAutoscaler") => autoscaling::v2_to_v1(&mut object)?,
+        (("autoscaling", "v1"), ("autoscaling", "v2"), "HorizontalPodAutoscaler") => {
+            autoscaling::v1_to_v2(&mut object)?
+        }
+        (("autoscaling", "v2"), ("autoscaling", "v1"), "HorizontalPodAutoscaler") => {
+            autoscaling::v2_to_v1(&mut object)?
+        }
         (("", "v1"), ("events.k8s.io", "v1"), "Event") => events::core_to_events(&mut object),
         (("events.k8s.io", "v1"), ("", "v1"), "Event") => events::events_to_core(&mut object),
         _ => {}

@@ -44,7 +44,8 @@ fn wants_aggregated(headers: &HeaderMap) -> Option<&'static str> {
     let accept = headers.get(http::header::ACCEPT)?.to_str().ok()?;
     accept.split(',').find_map(|clause| {
         let has = |wanted: &str| clause.split(';').any(|part| part.trim() == wanted);
-        let aggregated = has("application/json") && has("g=apidiscovery.k8s.io") && has("as=APIGroupDiscoveryList");
+        let aggregated =
+            has("application/json") && has("g=apidiscovery.k8s.io") && has("as=APIGroupDiscoveryList");
         match aggregated {
             true if has("v=v2") => Some("v2"),
             true if has("v=v2beta1") => Some("v2beta1"),

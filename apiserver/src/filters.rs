@@ -121,7 +121,12 @@ async fn authorized(
     server.dispatch(info, user, Request::from_parts(parts, body)).await
 }
 
-async fn impersonated(server: &Inner, info: &RequestInfo, user: User, parts: &mut Parts) -> Result<User, Status> {
+async fn impersonated(
+    server: &Inner,
+    info: &RequestInfo,
+    user: User,
+    parts: &mut Parts,
+) -> Result<User, Status> {
     let Some(wanted) = impersonation::wanted(&mut parts.headers)? else { return Ok(user) };
     let asked = attributes(info, &user);
     let allowed = impersonation::impersonate(&*server.security.authorizer, &wanted, &asked).await?;

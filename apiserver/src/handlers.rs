@@ -10,16 +10,18 @@ mod list;
 pub mod negotiate;
 pub mod options;
 mod patch;
+mod protobuf;
 pub mod respond;
 mod scale;
 mod subresource;
+mod table;
 mod update;
 mod watch;
 
 use std::sync::Arc;
 
 use axum::body::Body;
-use http::header::{HeaderValue, WARNING};
+use http::header::{HeaderValue, USER_AGENT, WARNING};
 use http::{HeaderMap, Method, Request, Response};
 use knarr_api::decode::Format;
 use knarr_api::status::Status;
@@ -32,7 +34,7 @@ use crate::user::User;
 use negotiate::{Allowed, Output, Shape};
 
 /// The formats answers are written in, the default first.
-pub const FORMATS: &[Format] = &[Format::Json, Format::Yaml];
+pub const FORMATS: &[Format] = &[Format::Json, Format::Yaml, Format::Protobuf];
 
 /// A request with what the verbs need of it.
 pub struct Call {
@@ -44,7 +46,9 @@ pub struct Call {
 impl Call {
     /// The form of the answer.
     pub fn output(&self, allowed: Allowed) -> Result<Output, Status> {
-        negotiate::output(&self.headers, self.cx.param("pretty"), FORMATS, allowed)
+        // Custom resources have no protobuf form.
+        let formats = if self.cx.resource.bare_items { FORMATS } else { &FORMATS[..2] };
+        negotiate::output(&self.headers, self.cx.param("pretty"), formats, allowed)
     }
 
     /// The body, whole.
@@ -55,12 +59,12 @@ impl Call {
 
 /// What a single object may be shown as.
 pub fn of_object(shape: Shape) -> bool {
-    matches!(shape, Shape::Full | Shape::Partial)
+    matches!(shape, Shape::Full | Shape::Partial | Shape::Table)
 }
 
 /// What a list may be shown as.
 pub fn of_list(shape: Shape) -> bool {
-    matches!(shape, Shape::Full | Shape::PartialList)
+    matches!(shape, Shape::Full | Shape::PartialList | Shape::Table)
 }
 
 /// Answers a request for a resource. Authentication and authorization have been passed.
@@ -78,8 +82,10 @@ pub async fn serve(
         .map(|(key, value)| (key.into_owned(), value.into_owned()))
         .collect();
     let remarks = Arc::default();
-    let cx =
-        RequestContext { registry, resource, info, user, remarks, query: Arc::new(query), dry_run: false };
+    let query: Vec<(String, String)> = query;
+    let manager = manager(&query, request.headers());
+    let query = Arc::new(query);
+    let cx = RequestContext { registry, resource, info, user, remarks, query, dry_run: false, manager };
     let remarks = cx.remarks.clone();
     let call = Call { headers: request.headers().clone(), cx, request };
     let mut response = dispatch(call).await.unwrap_or_else(|status| respond::status(&status));
@@ -91,14 +97,21 @@ pub async fn serve(
     response
 }
 
+/// The field manager that the query names, or the client's name up to its version.
+fn manager(query: &[(String, String)], headers: &HeaderMap) -> Arc<str> {
+    const MAX: usize = 128;
+    if let Some((_, name)) = query.iter().find(|(key, name)| key == "fieldManager" && !name.is_empty()) {
+        return name.as_str().into();
+    }
+    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let name = agent.split('/').next().unwrap_or_default();
+    name.chars().filter(|c| !c.is_control()).take(MAX).collect::<String>().into()
+}
+
 /// Whether the path is one the resource has: a namespaced one needs a namespace but for lists across all.
 fn placed(resource: &Resource, info: &RequestInfo) -> bool {
     let in_namespace = !info.namespace.is_empty() && info.resource != "namespaces";
-    if resource.namespaced {
-        in_namespace || !info.names_object()
-    } else {
-        !in_namespace
-    }
+    if resource.namespaced { in_namespace || !info.names_object() } else { !in_namespace }
 }
 
 /// `299 - "text"`, with quotes and backslashes escaped and what no header may hold left out.

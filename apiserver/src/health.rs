@@ -21,7 +21,8 @@ pub enum Probe {
 
 impl Probe {
     fn of(path: &str) -> Option<(Self, &str)> {
-        let (first, rest) = path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
+        let (first, rest) =
+            path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
         let probe = match first {
             "healthz" => Self::Healthz,
             "livez" => Self::Livez,
@@ -51,7 +52,9 @@ impl Health {
         let health = Self::default();
         health.add("ping", true, Arc::new(|| Ok(())));
         let draining = health.draining.clone();
-        let shutdown = move || if draining.load(Ordering::Relaxed) { Err("process is shutting down".to_owned()) } else { Ok(()) };
+        let shutdown = move || {
+            if draining.load(Ordering::Relaxed) { Err("process is shutting down".to_owned()) } else { Ok(()) }
+        };
         health.add("shutdown", false, Arc::new(shutdown));
         health
     }
@@ -94,16 +97,24 @@ impl Health {
             let (_, result) = results.into_iter().find(|(name, _)| name == one)?;
             return Some(match result {
                 Ok(()) => text(StatusCode::OK, "ok".to_owned()),
-                Err(why) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {why}\n")),
+                Err(why) => {
+                    text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {why}\n"))
+                }
             });
         }
-        let excluded: Vec<&str> = query.iter().filter(|(key, _)| key == "exclude").map(|(_, v)| v.as_str()).collect();
+        let excluded: Vec<&str> =
+            query.iter().filter(|(key, _)| key == "exclude").map(|(_, v)| v.as_str()).collect();
         let verbose = query.iter().any(|(key, _)| key == "verbose");
         Some(report(probe, &results, &excluded, verbose))
     }
 }
 
-fn report(probe: Probe, results: &[(String, Result<(), String>)], excluded: &[&str], verbose: bool) -> Response<Body> {
+fn report(
+    probe: Probe,
+    results: &[(String, Result<(), String>)],
+    excluded: &[&str],
+    verbose: bool,
+) -> Response<Body> {
     let mut lines = String::new();
     let mut failed = false;
     for (name, result) in results {

@@ -8,6 +8,7 @@ mod create;
 mod delete;
 mod errors;
 mod metadata;
+mod modify;
 mod objects;
 mod read;
 mod rules;
@@ -118,7 +119,11 @@ pub fn attributes(cx: &RequestContext, operation: Operation, name: &str, options
     Attributes {
         operation,
         kind: GroupVersionKind::new(group.clone(), version.clone(), kind.clone()),
-        resource: GroupVersionResource::new(resource.group.clone(), resource.version.clone(), resource.name.clone()),
+        resource: GroupVersionResource::new(
+            resource.group.clone(),
+            resource.version.clone(),
+            resource.name.clone(),
+        ),
         subresource: cx.info.subresource.clone(),
         namespace: admission_namespace(cx),
         name: name.to_owned(),
@@ -133,5 +138,9 @@ pub fn attributes(cx: &RequestContext, operation: Operation, name: &str, options
 
 /// A request about a Namespace object is in that namespace to admission, as upstream has it.
 fn admission_namespace(cx: &RequestContext) -> String {
-    if cx.resource.namespaced || cx.resource.name == "namespaces" { cx.info.namespace.clone() } else { String::new() }
+    if cx.resource.namespaced || cx.resource.name == "namespaces" {
+        cx.info.namespace.clone()
+    } else {
+        String::new()
+    }
 }

@@ -42,7 +42,10 @@ pub enum Error {
 impl RequestInfo {
     /// Reads a request line. `path` and `query` are as on the wire, still percent-encoded.
     pub fn parse(method: &Method, path: &str, query: Option<&str>) -> Result<Self, Error> {
-        let path = percent_decode_str(path).decode_utf8().map_err(|_| Error::BadEscape(path.to_owned()))?.into_owned();
+        let path = percent_decode_str(path)
+            .decode_utf8()
+            .map_err(|_| Error::BadEscape(path.to_owned()))?
+            .into_owned();
         let mut info = Self { verb: method.as_str().to_ascii_lowercase(), path, ..Self::default() };
         let segments: Vec<String> = split_path(&info.path);
         let mut rest = segments.as_slice();
@@ -154,7 +157,9 @@ impl Query {
         let mut watch = None;
         for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             match key.as_ref() {
-                "watch" if watch.is_none() => watch = Some(!matches!(value.to_ascii_lowercase().as_str(), "false" | "0")),
+                "watch" if watch.is_none() => {
+                    watch = Some(!matches!(value.to_ascii_lowercase().as_str(), "false" | "0"))
+                }
                 "fieldSelector" if parsed.fields.is_none() => parsed.fields = Some(value.into_owned()),
                 "labelSelector" if parsed.labels.is_none() => parsed.labels = Some(value.into_owned()),
                 _ => {}
@@ -192,21 +197,79 @@ mod tests {
         let table = [
             ("GET", "/api/v1/namespaces", "list", "", "v1", "", "namespaces", "", ""),
             ("GET", "/api/v1/namespaces/other", "get", "", "v1", "other", "namespaces", "", "other"),
-            ("PUT", "/api/v1/namespaces/other/finalize", "update", "", "v1", "other", "namespaces", "finalize", "other"),
+            (
+                "PUT",
+                "/api/v1/namespaces/other/finalize",
+                "update",
+                "",
+                "v1",
+                "other",
+                "namespaces",
+                "finalize",
+                "other",
+            ),
             ("GET", "/api/v1/namespaces/other/pods", "list", "", "v1", "other", "pods", "", ""),
             ("GET", "/api/v1/namespaces/other/pods?watch=true", "watch", "", "v1", "other", "pods", "", ""),
             ("GET", "/api/v1/namespaces/other/pods?watch=0", "list", "", "v1", "other", "pods", "", ""),
             ("GET", "/api/v1/watch/namespaces/other/pods", "watch", "", "v1", "other", "pods", "", ""),
             ("GET", "/api/v1/watch/pods/foo", "watch", "", "v1", "", "pods", "", "foo"),
-            ("GET", "/api/v1/pods?fieldSelector=metadata.name%3Dfoo", "list", "", "v1", "", "pods", "", "foo"),
-            ("POST", "/api/v1/namespaces/other/pods/foo/exec", "create", "", "v1", "other", "pods", "exec", "foo"),
-            ("DELETE", "/apis/apps/v1/namespaces/other/deployments", "deletecollection", "apps", "v1", "other", "deployments", "", ""),
-            ("PATCH", "/apis/apps/v1/namespaces/o/deployments/x/scale", "patch", "apps", "v1", "o", "deployments", "scale", "x"),
+            (
+                "GET",
+                "/api/v1/pods?fieldSelector=metadata.name%3Dfoo",
+                "list",
+                "",
+                "v1",
+                "",
+                "pods",
+                "",
+                "foo",
+            ),
+            (
+                "POST",
+                "/api/v1/namespaces/other/pods/foo/exec",
+                "create",
+                "",
+                "v1",
+                "other",
+                "pods",
+                "exec",
+                "foo",
+            ),
+            (
+                "DELETE",
+                "/apis/apps/v1/namespaces/other/deployments",
+                "deletecollection",
+                "apps",
+                "v1",
+                "other",
+                "deployments",
+                "",
+                "",
+            ),
+            (
+                "PATCH",
+                "/apis/apps/v1/namespaces/o/deployments/x/scale",
+                "patch",
+                "apps",
+                "v1",
+                "o",
+                "deployments",
+                "scale",
+                "x",
+            ),
         ];
         for (method, path, verb, group, version, namespace, resource, subresource, name) in table {
             let info = parse(method.parse().unwrap(), path);
             assert!(info.is_resource, "{path}");
-            let seen = [&info.verb, &info.group, &info.version, &info.namespace, &info.resource, &info.subresource, &info.name];
+            let seen = [
+                &info.verb,
+                &info.group,
+                &info.version,
+                &info.namespace,
+                &info.resource,
+                &info.subresource,
+                &info.name,
+            ];
             assert_eq!(seen, [verb, group, version, namespace, resource, subresource, name], "{path}");
         }
     }

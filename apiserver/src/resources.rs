@@ -7,7 +7,14 @@ mod core;
 
 use std::sync::Arc;
 
+use crate::catalogue::Extensions;
 use crate::registry::{Plain, Strategy};
+
+/// What serves the resources and subresources that the registry itself answers for.
+pub fn extensions(extensions: &mut Extensions) {
+    extensions.answer("", "bindings", Arc::new(core::pod::binding::Binding));
+    extensions.create("pods", "binding", Arc::new(core::pod::binding::Binding));
+}
 
 /// The strategy of a built-in resource.
 pub fn strategy(group: &str, resource: &str) -> Arc<dyn Strategy> {

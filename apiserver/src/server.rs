@@ -1,5 +1,6 @@
 //! The server as a whole: built once from its parts, used in process through its router and from outside over TLS.
 
+mod compact;
 mod config;
 mod dispatch;
 mod listen;
@@ -26,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::objects::Objects;
 use crate::registry::Registry;
 use crate::user::UserInfo;
-use crate::{filters, user::MASTERS_GROUP};
+use crate::{filters, resources, user::MASTERS_GROUP};
 
 pub use config::Config;
 pub use listen::ListenError;
@@ -83,10 +84,14 @@ impl ApiServer {
         let registry = Arc::new(registry);
         let loopback = Loopback::default();
         let objects: Arc<dyn Objects> = registry.clone();
-        let foundation = Foundation { objects, loopback: loopback.clone(), clock, random, stop: stop.clone() };
+        let foundation =
+            Foundation { objects, loopback: loopback.clone(), clock, random, stop: stop.clone() };
         cache.start(stop.clone()).await?;
         let security = security(&foundation);
-        registry.set_catalogue(catalogue::builtin(&cache, &security.extensions).await?);
+        let mut extensions = security.extensions.clone();
+        resources::extensions(&mut extensions);
+        registry.set_catalogue(catalogue::builtin(&cache, &extensions).await?);
+        tokio::spawn(compact::run(registry.store.clone(), stop.clone()));
         if let Some(admission) = &security.admission {
             registry.set_admission(admission.clone());
         }
@@ -151,7 +156,10 @@ impl Inner {
         method: &Method,
         request: &Request<Body>,
     ) -> Result<Option<OwnedSemaphorePermit>, Status> {
-        let exempt = request.extensions().get::<InProcess>().is_some_and(|InProcess(user)| user.in_group(MASTERS_GROUP));
+        let exempt = request
+            .extensions()
+            .get::<InProcess>()
+            .is_some_and(|InProcess(user)| user.in_group(MASTERS_GROUP));
         if exempt {
             return Ok(None);
         }

@@ -179,8 +179,12 @@ mod tests {
     #[test]
     fn empty_metadata_and_foreign_layouts_are_served() {
         let stored = Stored::new(encode(&json!({"kind": "A", "apiVersion": "b/v1"})), 0).unwrap();
-        assert_eq!(&stored.to_bytes()[..], br#"{"kind":"A","apiVersion":"b/v1","metadata":{"resourceVersion":"0"}}"#);
-        let foreign = Bytes::from_static(br#"{ "metadata": {"name": "x"}, "kind": "A", "apiVersion": "v1" }"#);
+        assert_eq!(
+            &stored.to_bytes()[..],
+            br#"{"kind":"A","apiVersion":"b/v1","metadata":{"resourceVersion":"0"}}"#
+        );
+        let foreign =
+            Bytes::from_static(br#"{ "metadata": {"name": "x"}, "kind": "A", "apiVersion": "v1" }"#);
         assert_eq!(Stored::new(foreign, 7).unwrap().to_value().unwrap()["metadata"]["resourceVersion"], "7");
         assert!(Stored::new(Bytes::from_static(b"\x00\x01"), 7).is_err());
     }

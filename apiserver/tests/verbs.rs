@@ -4,7 +4,9 @@ use futures::{StreamExt, TryStreamExt};
 use http::Method;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use knarr_testkit::TestServer;
-use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{
+    Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
+};
 use serde_json::{Value, json};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -58,7 +60,10 @@ async fn an_object_is_created_read_updated_and_deleted() {
     assert_eq!(deleted.json()["details"]["kind"], "configmaps");
     assert_eq!(deleted.json()["status"], "Success");
     let gone = server.get(&path).await;
-    assert_eq!((gone.status.as_u16(), gone.json()["message"].as_str()), (404, Some("configmaps \"a\" not found")));
+    assert_eq!(
+        (gone.status.as_u16(), gone.json()["message"].as_str()),
+        (404, Some("configmaps \"a\" not found"))
+    );
 }
 
 #[tokio::test]
@@ -82,7 +87,10 @@ async fn lists_select_by_labels_and_fields_and_come_in_pages() {
     let all = server.get("/api/v1/configmaps").await.json();
     assert_eq!((all["kind"].as_str(), names(&all).len()), (Some("ConfigMapList"), 5));
     assert!(all["items"][0].get("kind").is_none());
-    assert_eq!(names(&server.get(&format!("{MAPS}?labelSelector=app%20in%20(b,c)")).await.json()), ["b", "c"]);
+    assert_eq!(
+        names(&server.get(&format!("{MAPS}?labelSelector=app%20in%20(b,c)")).await.json()),
+        ["b", "c"]
+    );
     assert_eq!(names(&server.get(&format!("{MAPS}?fieldSelector=metadata.name%3Dd")).await.json()), ["d"]);
     let unknown = server.get(&format!("{MAPS}?fieldSelector=spec.x%3Dd")).await;
     assert_eq!(unknown.status, 400);
@@ -137,9 +145,16 @@ async fn a_watch_may_begin_with_what_is_there_and_says_when_that_is_all() {
         "{MAPS}?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds=1"
     );
     let body = server.get(&path).await.body;
-    let events: Vec<Value> = body.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| serde_json::from_slice(l).unwrap()).collect();
+    let events: Vec<Value> = body
+        .split(|b| *b == b'\n')
+        .filter(|l| !l.is_empty())
+        .map(|l| serde_json::from_slice(l).unwrap())
+        .collect();
     assert_eq!(events.len(), 2, "{events:?}");
-    assert_eq!((events[0]["type"].as_str(), events[0]["object"]["metadata"]["name"].as_str()), (Some("ADDED"), Some("a")));
+    assert_eq!(
+        (events[0]["type"].as_str(), events[0]["object"]["metadata"]["name"].as_str()),
+        (Some("ADDED"), Some("a"))
+    );
     assert_eq!(events[1]["type"], "BOOKMARK");
     assert_eq!(events[1]["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
     assert_eq!(events[1]["object"]["kind"], "ConfigMap");
@@ -155,12 +170,20 @@ async fn status_and_spec_are_written_apart_and_generation_counts_the_spec() {
     assert_eq!(made["metadata"]["generation"], 1);
     assert!(made["status"].get("replicas").is_none(), "{made}");
     let one = format!("{path}/web");
-    let status = server.patch(&format!("{one}/status"), "merge", &json!({"spec": {"replicas": 9}, "status": {"replicas": 2}})).await;
+    let status = server
+        .patch(
+            &format!("{one}/status"),
+            "merge",
+            &json!({"spec": {"replicas": 9}, "status": {"replicas": 2}}),
+        )
+        .await;
     assert_eq!(status.status, 200, "{:?}", status.body);
     let status = status.json();
     assert_eq!((&status["status"]["replicas"], &status["spec"]["replicas"]), (&json!(2), &json!(2)));
     assert_eq!(status["metadata"]["generation"], 1);
-    let spec = server.patch(&one, "strategic-merge", &json!({"spec": {"paused": true}, "status": {"replicas": 5}})).await;
+    let spec = server
+        .patch(&one, "strategic-merge", &json!({"spec": {"paused": true}, "status": {"replicas": 5}}))
+        .await;
     assert_eq!(spec.status, 200, "{:?}", spec.body);
     let spec = spec.json();
     assert_eq!((&spec["status"]["replicas"], &spec["metadata"]["generation"]), (&json!(2), &json!(2)));
@@ -199,7 +222,9 @@ async fn finalizers_keep_an_object_until_the_last_is_gone() {
     let marked = server.delete(&path).await;
     assert_eq!(marked.status, 200);
     assert!(marked.json()["metadata"]["deletionTimestamp"].is_string());
-    let more = server.patch(&path, "merge", &json!({"metadata": {"finalizers": ["example.com/wait", "example.com/b"]}})).await;
+    let more = server
+        .patch(&path, "merge", &json!({"metadata": {"finalizers": ["example.com/wait", "example.com/b"]}}))
+        .await;
     assert_eq!(more.status, 422, "{:?}", more.body);
     let last = server.patch(&path, "merge", &json!({"metadata": {"finalizers": null}})).await;
     assert_eq!(last.status, 200);
@@ -227,7 +252,10 @@ async fn a_pod_on_a_node_has_time_to_end_and_force_ends_it() {
 async fn a_namespace_ends_when_its_finalizer_is_taken_off() {
     let server = TestServer::start().await;
     let namespaces: Api<Namespace> = Api::all(server.client());
-    let namespace = Namespace { metadata: ObjectMeta { name: Some("x".into()), ..Default::default() }, ..Default::default() };
+    let namespace = Namespace {
+        metadata: ObjectMeta { name: Some("x".into()), ..Default::default() },
+        ..Default::default()
+    };
     let made = namespaces.create(&PostParams::default(), &namespace).await.unwrap();
     assert_eq!(made.metadata.labels.unwrap()["kubernetes.io/metadata.name"], "x");
     let marked = namespaces.delete("x", &DeleteParams::default()).await.unwrap().left().unwrap();
@@ -245,7 +273,9 @@ async fn services_get_addresses_and_ports_of_their_own_and_give_them_back() {
     let path = "/api/v1/namespaces/default/services";
     let service = |name: &str, spec: Value| json!({"kind": "Service", "apiVersion": "v1", "metadata": {"name": name}, "spec": spec});
     let ports = json!([{"port": 80}]);
-    let made = server.post(path, &service("a", json!({"type": "NodePort", "ports": ports, "clusterIP": "10.96.7.7"}))).await;
+    let made = server
+        .post(path, &service("a", json!({"type": "NodePort", "ports": ports, "clusterIP": "10.96.7.7"})))
+        .await;
     assert_eq!(made.status, 201, "{:?}", made.body);
     let made = made.json();
     assert_eq!(made["spec"]["clusterIPs"], json!(["10.96.7.7"]));
@@ -255,16 +285,25 @@ async fn services_get_addresses_and_ports_of_their_own_and_give_them_back() {
     let taken = server.post(path, &service("b", json!({"ports": ports, "clusterIP": "10.96.7.7"}))).await;
     assert_eq!(taken.status, 422);
     let message = taken.json()["message"].as_str().unwrap().to_owned();
-    assert!(message.ends_with("failed to allocate IP 10.96.7.7: provided IP is already allocated"), "{message}");
+    assert!(
+        message.ends_with("failed to allocate IP 10.96.7.7: provided IP is already allocated"),
+        "{message}"
+    );
     let mut plain = made.clone();
     plain["spec"]["type"] = "ClusterIP".into();
     plain["spec"]["ports"][0].as_object_mut().unwrap().remove("nodePort");
     assert_eq!(server.put(&format!("{path}/a"), &plain).await.status, 200);
-    let other = server.post(path, &service("c", json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]}))).await;
+    let other = server
+        .post(path, &service("c", json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]})))
+        .await;
     assert_eq!(other.status, 201, "{:?}", other.body);
     server.delete(&format!("{path}/a")).await;
-    assert_eq!(server.post(path, &service("b", json!({"ports": ports, "clusterIP": "10.96.7.7"}))).await.status, 201);
-    let headless = server.post(path, &service("h", json!({"ports": ports, "clusterIP": "None"}))).await.json();
+    assert_eq!(
+        server.post(path, &service("b", json!({"ports": ports, "clusterIP": "10.96.7.7"}))).await.status,
+        201
+    );
+    let headless =
+        server.post(path, &service("h", json!({"ports": ports, "clusterIP": "None"}))).await.json();
     assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
 }
 
@@ -306,7 +345,8 @@ async fn bad_requests_are_told_apart_as_upstream_does() {
         (Method::GET, "/api/v1/namespaces/default/configmaps?limit=x", "", "", 400),
     ];
     for (method, path, content_type, body, code) in cases {
-        let answer = server.send(method.clone(), path, &[("content-type", content_type)], body.to_owned()).await;
+        let answer =
+            server.send(method.clone(), path, &[("content-type", content_type)], body.to_owned()).await;
         assert_eq!(answer.status.as_u16(), code, "{method} {path}: {:?}", answer.body);
         assert_eq!(answer.json()["kind"], "Status", "{method} {path}");
     }
@@ -315,12 +355,15 @@ async fn bad_requests_are_told_apart_as_upstream_does() {
     let name = server.post(MAPS, &map("Not_A_Name")).await;
     assert_eq!(name.status, 422);
     assert_eq!(name.json()["details"]["causes"][0]["field"], "metadata.name");
-    let other = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a", "namespace": "other"}});
+    let other =
+        json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a", "namespace": "other"}});
     assert_eq!(server.post(MAPS, &other).await.status, 400);
     let unknown = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a"}, "dat": {}});
     let strict = server.post(&format!("{MAPS}?fieldValidation=Strict"), &unknown).await;
     assert_eq!(strict.status, 400);
-    assert!(strict.json()["message"].as_str().unwrap().ends_with("strict decoding error: unknown field \"dat\""));
+    assert!(
+        strict.json()["message"].as_str().unwrap().ends_with("strict decoding error: unknown field \"dat\"")
+    );
     let warned = server.post(MAPS, &unknown).await;
     assert_eq!(warned.status, 201);
     assert_eq!(warned.headers["warning"], "299 - \"unknown field \\\"dat\\\"\"");

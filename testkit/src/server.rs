@@ -80,13 +80,20 @@ impl TestServer {
     }
 
     /// Sends a request as the administrator. `body` is JSON unless the headers say otherwise.
-    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(body.into()).expect("the test's request is well-formed");
-        let response = self.server.as_user(administrator()).oneshot(request).await.expect("the router never fails");
+        let response =
+            self.server.as_user(administrator()).oneshot(request).await.expect("the router never fails");
         let (parts, body) = response.into_parts();
         let body = body.collect().await.expect("the server finishes what it begins").to_bytes();
         Answer { status: parts.status, headers: parts.headers, body }
@@ -134,7 +141,8 @@ fn security(foundation: &Foundation) -> Security {
             () = running.run(objects, ready) => {}
         }
     });
-    let authentication = Authentication { front_proxy: None, client_certificates: None, tokens: None, anonymous: None };
+    let authentication =
+        Authentication { front_proxy: None, client_certificates: None, tokens: None, anonymous: None };
     Security {
         authenticator: Arc::new(Authenticators::new(authentication)),
         authorizer: Arc::new(Chain(vec![rbac])),

@@ -26,7 +26,13 @@ impl Signers {
     async fn may(&self, attributes: &Attributes, verb: &str, signer: &str) -> bool {
         let domain = signer.split_once('/').map(|(domain, _)| format!("{domain}/*"));
         for name in [Some(signer), domain.as_deref()].into_iter().flatten() {
-            let target = ResourceTarget { group: GROUP, version: "*", resource: "signers", name, ..ResourceTarget::default() };
+            let target = ResourceTarget {
+                group: GROUP,
+                version: "*",
+                resource: "signers",
+                name,
+                ..ResourceTarget::default()
+            };
             let asked = Asked { user: &attributes.user, verb, target: Target::Resource(target) };
             if self.authorizer.authorize(&asked).await.is_allowed() {
                 return true;
@@ -46,7 +52,9 @@ impl Admission for Signers {
         if !attributes.is_resource(GROUP, REQUESTS) {
             return Ok(());
         }
-        let (Some(new), Some(old)) = (&attributes.object, attributes.old_object.as_deref()) else { return Ok(()) };
+        let (Some(new), Some(old)) = (&attributes.object, attributes.old_object.as_deref()) else {
+            return Ok(());
+        };
         // The stored signer counts: the one in the update may be made up.
         let signer = text(&old["spec"]["signerName"]);
         let verb = match attributes.subresource.as_str() {
@@ -55,7 +63,10 @@ impl Admission for Signers {
             _ => return Ok(()),
         };
         let (old, new) = (&old["status"], &new["status"]);
-        if verb == "sign" && old["certificate"] == new["certificate"] && old["conditions"] == new["conditions"] {
+        if verb == "sign"
+            && old["certificate"] == new["certificate"]
+            && old["conditions"] == new["conditions"]
+        {
             return Ok(());
         }
         if self.may(attributes, verb, signer).await {

@@ -54,11 +54,13 @@ impl DefaultClass {
     /// The newest of the classes marked as default.
     fn default(&self) -> Result<Option<String>, Status> {
         let classes: Vec<Value> = self.lookup.list(self.classes, None)?;
-        let marked = classes.iter().map(|class| &class["metadata"]).filter(|metadata| {
-            self.marks.iter().any(|mark| metadata["annotations"][*mark] == "true")
-        });
+        let marked = classes
+            .iter()
+            .map(|class| &class["metadata"])
+            .filter(|metadata| self.marks.iter().any(|mark| metadata["annotations"][*mark] == "true"));
         // Timestamps of one format sort as text.
-        let newest = marked.min_by_key(|metadata| (Reverse(text(&metadata["creationTimestamp"])), text(&metadata["name"])));
+        let newest = marked
+            .min_by_key(|metadata| (Reverse(text(&metadata["creationTimestamp"])), text(&metadata["name"])));
         Ok(newest.map(|metadata| text(&metadata["name"]).to_owned()))
     }
 }

@@ -13,7 +13,9 @@ const SECONDS: i64 = 300;
 pub struct DefaultTolerationSeconds;
 
 fn tolerates(toleration: &Value, taint: &str) -> bool {
-    let is_or_empty = |field: &str, wanted: &str| matches!(toleration[field].as_str(), None | Some("")) || toleration[field] == wanted;
+    let is_or_empty = |field: &str, wanted: &str| {
+        matches!(toleration[field].as_str(), None | Some("")) || toleration[field] == wanted
+    };
     is_or_empty("key", taint) && is_or_empty("effect", "NoExecute")
 }
 
@@ -27,7 +29,9 @@ impl Admission for DefaultTolerationSeconds {
         if !attributes.is("", "pods") {
             return Ok(());
         }
-        let Some(spec) = attributes.object.as_mut().and_then(|pod| pod.get_mut("spec")) else { return Ok(()) };
+        let Some(spec) = attributes.object.as_mut().and_then(|pod| pod.get_mut("spec")) else {
+            return Ok(());
+        };
         let missing: Vec<&str> = {
             let present = spec["tolerations"].as_array().map_or(&[][..], Vec::as_slice);
             TAINTS.into_iter().filter(|taint| !present.iter().any(|t| tolerates(t, taint))).collect()

@@ -47,7 +47,9 @@ fn set_defaults(pod: &mut Value, defaults: &Resources, default_requests: &Resour
     for (list, what) in [("containers", "container"), ("initContainers", "init container")] {
         for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
             let name = text(&container["name"]).to_owned();
-            for (field, word, wanted) in [("requests", "request", default_requests), ("limits", "limit", defaults)] {
+            for (field, word, wanted) in
+                [("requests", "request", default_requests), ("limits", "limit", defaults)]
+            {
                 let added = fill(container, field, wanted);
                 if !added.is_empty() {
                     set.push(format!("{} {word} for {what} {name}", added.join(", ")));
@@ -145,16 +147,20 @@ fn check_pod(pod: &Value, limits: &[Value]) -> Vec<String> {
     for limit in limits {
         match text(&limit["type"]) {
             "Container" => {
-                for container in ["containers", "initContainers"].iter().flat_map(|list| items(&pod["spec"][*list])) {
+                for container in
+                    ["containers", "initContainers"].iter().flat_map(|list| items(&pod["spec"][*list]))
+                {
                     let requests = resources(&container["resources"]["requests"]);
                     let own = resources(&container["resources"]["limits"]);
-                    let bounds = Bounds { kind: "Container", requests: &requests, limits: &own, has_limits: true };
+                    let bounds =
+                        Bounds { kind: "Container", requests: &requests, limits: &own, has_limits: true };
                     bounds.check(limit, &mut errors);
                 }
             }
             "Pod" => {
                 let (requests, own) = (of_pod(pod, Side::Requests), of_pod(pod, Side::Limits));
-                Bounds { kind: "Pod", requests: &requests, limits: &own, has_limits: true }.check(limit, &mut errors);
+                Bounds { kind: "Pod", requests: &requests, limits: &own, has_limits: true }
+                    .check(limit, &mut errors);
             }
             _ => {}
         }
@@ -210,7 +216,8 @@ impl Admission for LimitRanger {
             && object_at(pod, "metadata").is_some()
             && let Some(annotations) = object_at(&mut pod["metadata"], "annotations")
         {
-            annotations.insert(ANNOTATION.into(), json!(format!("LimitRanger plugin set: {}", set.join("; "))));
+            annotations
+                .insert(ANNOTATION.into(), json!(format!("LimitRanger plugin set: {}", set.join("; "))));
         }
         Ok(())
     }
@@ -241,7 +248,10 @@ mod tests {
         let set = set_defaults(&mut pod, &amounts("2", "1Gi"), &amounts("500m", "256Mi"));
         assert_eq!(set, ["memory request for container c", "cpu, memory limit for container c"]);
         let filled = &pod["spec"]["containers"][0]["resources"];
-        assert_eq!(*filled, json!({"requests": {"cpu": "1", "memory": "256Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}}));
+        assert_eq!(
+            *filled,
+            json!({"requests": {"cpu": "1", "memory": "256Mi"}, "limits": {"cpu": "2", "memory": "1Gi"}})
+        );
     }
 
     #[test]
@@ -252,10 +262,26 @@ mod tests {
             vec![limit]
         };
         let table = [
-            (json!({}), json!({"min": {"cpu": "100m"}}), "minimum cpu usage per Container is 100m.  No request is specified"),
-            (json!({"requests": {"cpu": "50m"}}), json!({"min": {"cpu": "100m"}}), "minimum cpu usage per Container is 100m, but request is 50m"),
-            (json!({"limits": {"cpu": "2"}}), json!({"max": {"cpu": "1"}}), "maximum cpu usage per Container is 1, but limit is 2"),
-            (json!({"limits": {"cpu": "4"}, "requests": {"cpu": "1"}}), json!({"maxLimitRequestRatio": {"cpu": "2"}}), "cpu max limit to request ratio per Container is 2, but provided ratio is 4.000000"),
+            (
+                json!({}),
+                json!({"min": {"cpu": "100m"}}),
+                "minimum cpu usage per Container is 100m.  No request is specified",
+            ),
+            (
+                json!({"requests": {"cpu": "50m"}}),
+                json!({"min": {"cpu": "100m"}}),
+                "minimum cpu usage per Container is 100m, but request is 50m",
+            ),
+            (
+                json!({"limits": {"cpu": "2"}}),
+                json!({"max": {"cpu": "1"}}),
+                "maximum cpu usage per Container is 1, but limit is 2",
+            ),
+            (
+                json!({"limits": {"cpu": "4"}, "requests": {"cpu": "1"}}),
+                json!({"maxLimitRequestRatio": {"cpu": "2"}}),
+                "cpu max limit to request ratio per Container is 2, but provided ratio is 4.000000",
+            ),
         ];
         for (resources, bounds, expected) in table {
             assert_eq!(check_pod(&pod(resources), &limit(bounds)), [expected]);

@@ -91,8 +91,10 @@ impl Admission for NamespaceLifecycle {
         let name = &attributes.namespace;
         let why = format!("unable to create new content in namespace {name} because it is being terminated");
         let being = format!("namespace {name} is being terminated");
-        Err(attributes
-            .forbidden(why)
-            .with_causes([Cause::new(cause::NAMESPACE_TERMINATING, "metadata.namespace", being)]))
+        Err(attributes.forbidden(why).with_causes([Cause::new(
+            cause::NAMESPACE_TERMINATING,
+            "metadata.namespace",
+            being,
+        )]))
     }
 }

@@ -38,9 +38,11 @@ impl NodeRestriction {
                 return self.certificate_request(node, attributes).await;
             }
             ("coordination.k8s.io", "leases") => lease(node, attributes),
-            ("storage.k8s.io", "csinodes") => {
-                same_name(node, attributes, "can only access CSINode with the same name as the requesting node")
-            }
+            ("storage.k8s.io", "csinodes") => same_name(
+                node,
+                attributes,
+                "can only access CSINode with the same name as the requesting node",
+            ),
             ("resource.k8s.io", "resourceslices") => slice(node, attributes),
             ("certificates.k8s.io", "certificatesigningrequests") => signing_request(node, attributes),
             _ => Ok(()),
@@ -56,7 +58,9 @@ impl NodeRestriction {
 
 fn own_node(node: &str, attributes: &Attributes) -> Result<(), Why> {
     let requested = match attributes.operation {
-        Operation::Create => attributes.object.as_ref().map_or("", |object| text(&object["metadata"]["name"])),
+        Operation::Create => {
+            attributes.object.as_ref().map_or("", |object| text(&object["metadata"]["name"]))
+        }
         _ => attributes.name.as_str(),
     };
     if requested != node {
@@ -66,7 +70,9 @@ fn own_node(node: &str, attributes: &Attributes) -> Result<(), Why> {
     match (attributes.operation, attributes.old_object.as_deref()) {
         (Operation::Create, _) => {
             if !object["spec"]["configSource"].is_null() {
-                return Err(format!("node {node:?} is not allowed to create pods with a non-nil configSource"));
+                return Err(format!(
+                    "node {node:?} is not allowed to create pods with a non-nil configSource"
+                ));
             }
             let forbidden = labels::forbidden(&object["metadata"]["labels"], &Value::Null);
             if !forbidden.is_empty() {
@@ -83,7 +89,9 @@ fn own_node(node: &str, attributes: &Attributes) -> Result<(), Why> {
 fn node_update(node: &str, object: &Value, old: &Value) -> Result<(), Why> {
     let config = &object["spec"]["configSource"];
     if !config.is_null() && *config != old["spec"]["configSource"] {
-        return Err(format!("node {node:?} is not allowed to update configSource to a new non-nil configSource"));
+        return Err(format!(
+            "node {node:?} is not allowed to update configSource to a new non-nil configSource"
+        ));
     }
     if !same_list(&object["spec"]["taints"], &old["spec"]["taints"]) {
         return Err(format!("node {node:?} is not allowed to modify taints"));
@@ -111,7 +119,9 @@ fn claim_status(node: &str, attributes: &Attributes) -> Result<(), Why> {
     if attributes.operation != Operation::Update {
         return Err(format!("unexpected operation {:?}", attributes.operation.as_str()));
     }
-    let (Some(new), Some(old)) = (&attributes.object, attributes.old_object.as_deref()) else { return Ok(()) };
+    let (Some(new), Some(old)) = (&attributes.object, attributes.old_object.as_deref()) else {
+        return Ok(());
+    };
     let rest = |claim: &Value| {
         let mut claim = claim.clone();
         if let Some(metadata) = claim["metadata"].as_object_mut() {
@@ -135,7 +145,9 @@ fn claim_status(node: &str, attributes: &Attributes) -> Result<(), Why> {
 
 fn same_name(node: &str, attributes: &Attributes, otherwise: &str) -> Result<(), Why> {
     let name = match attributes.operation {
-        Operation::Create => attributes.object.as_ref().map_or("", |object| text(&object["metadata"]["name"])),
+        Operation::Create => {
+            attributes.object.as_ref().map_or("", |object| text(&object["metadata"]["name"]))
+        }
         _ => attributes.name.as_str(),
     };
     if name == node { Ok(()) } else { Err(otherwise.to_owned()) }

@@ -32,7 +32,9 @@ impl Admission for PersistentVolumeClaimResize {
     }
 
     async fn validate(&self, attributes: &Attributes) -> Result<(), Status> {
-        let (Some(new), Some(old)) = (&attributes.object, attributes.old_object.as_deref()) else { return Ok(()) };
+        let (Some(new), Some(old)) = (&attributes.object, attributes.old_object.as_deref()) else {
+            return Ok(());
+        };
         if !attributes.is("", "persistentvolumeclaims") || size(new) <= size(old) {
             return Ok(());
         }

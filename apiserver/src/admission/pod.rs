@@ -37,13 +37,18 @@ pub fn is_mirror(pod: &Value) -> bool {
 }
 
 /// A list of containers in a pod's spec, and what messages call one of them.
-pub const CONTAINER_LISTS: [(&str, &str); 3] =
-    [("initContainers", "init container"), ("containers", "container"), ("ephemeralContainers", "ephemeral container")];
+pub const CONTAINER_LISTS: [(&str, &str); 3] = [
+    ("initContainers", "init container"),
+    ("containers", "container"),
+    ("ephemeralContainers", "ephemeral container"),
+];
 
 /// The names of Secrets that a container's environment reads, each with the variable (`None`: a whole Secret).
 pub fn environment_secrets(container: &Value) -> impl Iterator<Item = (Option<&str>, &str)> {
-    let single = items(&container["env"])
-        .filter_map(|var| Some((Some(text(&var["name"])), var["valueFrom"]["secretKeyRef"]["name"].as_str()?)));
-    let whole = items(&container["envFrom"]).filter_map(|from| Some((None, from["secretRef"]["name"].as_str()?)));
+    let single = items(&container["env"]).filter_map(|var| {
+        Some((Some(text(&var["name"])), var["valueFrom"]["secretKeyRef"]["name"].as_str()?))
+    });
+    let whole =
+        items(&container["envFrom"]).filter_map(|from| Some((None, from["secretRef"]["name"].as_str()?)));
     single.chain(whole)
 }

@@ -54,9 +54,11 @@ impl Priority {
             })?),
         };
         Ok(match class {
-            Some(class) => {
-                Established { class: class.metadata.name, value: class.value, policy: class.preemption_policy }
-            }
+            Some(class) => Established {
+                class: class.metadata.name,
+                value: class.value,
+                policy: class.preemption_policy,
+            },
             None => Established { class: String::new(), value: 0, policy: Some(PREEMPT_LOWER.to_owned()) },
         })
     }
@@ -64,7 +66,8 @@ impl Priority {
     async fn create_pod(&self, attributes: &mut Attributes) -> Result<(), Status> {
         let Some(spec) = attributes.object.as_ref().map(|pod| &pod["spec"]) else { return Ok(()) };
         let name = spec["priorityClassName"].as_str().unwrap_or_default().to_owned();
-        let (given, given_policy) = (spec["priority"].as_i64(), spec["preemptionPolicy"].as_str().map(str::to_owned));
+        let (given, given_policy) =
+            (spec["priority"].as_i64(), spec["preemptionPolicy"].as_str().map(str::to_owned));
         let Established { class, value, policy } = self.establish(attributes, &name).await?;
         if let Some(given) = given.filter(|given| *given != value) {
             return Err(attributes.forbidden(format!(
@@ -134,7 +137,8 @@ impl Admission for Priority {
         let Some(default) = self.default_class()? else { return Ok(()) };
         let other = default.metadata.name;
         if attributes.operation == Operation::Create || class["metadata"]["name"] != *other {
-            let why = format!("PriorityClass {other} is already marked as default. Only one default can exist");
+            let why =
+                format!("PriorityClass {other} is already marked as default. Only one default can exist");
             return Err(attributes.forbidden(why));
         }
         Ok(())

@@ -35,9 +35,22 @@ fn rules_of(role: &Value) -> Vec<Rule> {
 }
 
 impl RbacEscalation {
-    async fn may(&self, attributes: &Attributes, verb: &str, resource: &str, namespace: &str, name: &str) -> bool {
-        let target =
-            ResourceTarget { group: GROUP, version: "*", resource, namespace, name, ..ResourceTarget::default() };
+    async fn may(
+        &self,
+        attributes: &Attributes,
+        verb: &str,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+    ) -> bool {
+        let target = ResourceTarget {
+            group: GROUP,
+            version: "*",
+            resource,
+            namespace,
+            name,
+            ..ResourceTarget::default()
+        };
         let asked = Asked { user: &attributes.user, verb, target: Target::Resource(target) };
         self.authorizer.authorize(&asked).await.is_allowed()
     }
@@ -48,21 +61,26 @@ impl RbacEscalation {
         let unchanged = old.is_some_and(|old| {
             old["rules"] == role["rules"] && old["aggregationRule"] == role["aggregationRule"]
         });
-        if unchanged || self.may(attributes, "escalate", resource, &attributes.namespace, &attributes.name).await {
+        if unchanged
+            || self.may(attributes, "escalate", resource, &attributes.namespace, &attributes.name).await
+        {
             return Ok(());
         }
         // Whoever aggregates takes over rules of roles that do not exist yet, so that needs every permission.
         let aggregates = |role: &Value| role["aggregationRule"].is_object();
         if aggregates(role) || old.is_some_and(aggregates) {
             self.owns(attributes, &everything()).map_err(|why| {
-                attributes.forbidden(format!("must have cluster-admin privileges to use the aggregationRule: {why}"))
+                attributes.forbidden(format!(
+                    "must have cluster-admin privileges to use the aggregationRule: {why}"
+                ))
             })?;
         }
         self.owns(attributes, &rules_of(role)).map_err(|why| attributes.forbidden(why))
     }
 
     async fn binding(&self, attributes: &Attributes, binding: &Value) -> Result<(), Status> {
-        let same = |old: &Value| old["roleRef"] == binding["roleRef"] && old["subjects"] == binding["subjects"];
+        let same =
+            |old: &Value| old["roleRef"] == binding["roleRef"] && old["subjects"] == binding["subjects"];
         if attributes.old_object.as_deref().is_some_and(same) {
             return Ok(());
         }

@@ -76,7 +76,8 @@ impl Admission for RuntimeClass {
             let differs = present.as_object().is_some_and(|present| !present.is_empty())
                 && resources(present) != resources(fixed);
             if differs {
-                refused = Some("pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead".into());
+                refused =
+                    Some("pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead".into());
             } else {
                 spec["overhead"] = fixed.clone();
             }

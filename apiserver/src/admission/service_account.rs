@@ -73,8 +73,9 @@ impl ServiceAccount {
     }
 
     fn mount_token(&self, spec: &mut Value) {
-        let present =
-            items(&spec["volumes"]).map(|volume| text(&volume["name"])).find(|name| name.starts_with(VOLUME_PREFIX));
+        let present = items(&spec["volumes"])
+            .map(|volume| text(&volume["name"]))
+            .find(|name| name.starts_with(VOLUME_PREFIX));
         let (name, is_new) = match present {
             Some(name) => (name.to_owned(), false),
             None => (generate_name(VOLUME_PREFIX, &*self.random), true),
@@ -92,7 +93,8 @@ impl ServiceAccount {
                 }
             }
         }
-        if is_new && mounted
+        if is_new
+            && mounted
             && let Some(volumes) = list_at(spec, "volumes")
         {
             volumes.push(token_volume(&name));
@@ -120,14 +122,15 @@ fn check_mirror(attributes: &Attributes, pod: &Value) -> Result<(), Status> {
         .iter()
         .flat_map(|(list, _)| items(&spec[*list]))
         .any(|container| environment_secrets(container).next().is_some());
-    let volume_secret = |volume: &Value| {
-        volume["secret"].is_object()
-            || volume["azureFile"].is_object()
-            || items(&volume["projected"]["sources"]).any(|source| source["secret"].is_object())
-            || volume.as_object().into_iter().flat_map(|v| v.values()).any(|source| {
-                source["secretRef"].is_object() || source["nodePublishSecretRef"].is_object()
-            })
-    };
+    let volume_secret =
+        |volume: &Value| {
+            volume["secret"].is_object()
+                || volume["azureFile"].is_object()
+                || items(&volume["projected"]["sources"]).any(|source| source["secret"].is_object())
+                || volume.as_object().into_iter().flat_map(|v| v.values()).any(|source| {
+                    source["secretRef"].is_object() || source["nodePublishSecretRef"].is_object()
+                })
+        };
     let pulls = items(&spec["imagePullSecrets"]).next().is_some();
     if in_environment || pulls || items(&spec["volumes"]).any(volume_secret) {
         return Err(attributes.forbidden("a mirror pod may not reference secrets"));
@@ -136,9 +139,7 @@ fn check_mirror(attributes: &Attributes, pod: &Value) -> Result<(), Status> {
         .flat_map(|volume| items(&volume["projected"]["sources"]))
         .any(|source| source["serviceAccountToken"].is_object());
     if tokens {
-        return Err(
-            attributes.forbidden("a mirror pod may not use ServiceAccountToken volume projections")
-        );
+        return Err(attributes.forbidden("a mirror pod may not use ServiceAccountToken volume projections"));
     }
     Ok(())
 }
@@ -203,7 +204,9 @@ impl Admission for ServiceAccount {
         if !attributes.is("", "pods") || attributes.operation != Operation::Create {
             return Ok(());
         }
-        let Some(pod) = attributes.object.as_ref().filter(|pod| pod["spec"].is_object()) else { return Ok(()) };
+        let Some(pod) = attributes.object.as_ref().filter(|pod| pod["spec"].is_object()) else {
+            return Ok(());
+        };
         if is_mirror(pod) {
             return Ok(());
         }
@@ -220,7 +223,8 @@ impl Admission for ServiceAccount {
     }
 
     async fn validate(&self, attributes: &Attributes) -> Result<(), Status> {
-        let ephemeral = attributes.operation == Operation::Update && attributes.subresource == "ephemeralcontainers";
+        let ephemeral =
+            attributes.operation == Operation::Update && attributes.subresource == "ephemeralcontainers";
         let create = attributes.operation == Operation::Create && attributes.subresource.is_empty();
         let Some(pod) = &attributes.object else { return Ok(()) };
         if !attributes.is_resource("", "pods") || !(create || ephemeral) {

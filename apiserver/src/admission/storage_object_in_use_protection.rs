@@ -18,11 +18,15 @@ impl Admission for StorageObjectInUseProtection {
         let finalizer = match () {
             () if attributes.is("", "persistentvolumes") => "kubernetes.io/pv-protection",
             () if attributes.is("", "persistentvolumeclaims") => "kubernetes.io/pvc-protection",
-            () if attributes.is("storage.k8s.io", "volumeattributesclasses") => "kubernetes.io/vac-protection",
+            () if attributes.is("storage.k8s.io", "volumeattributesclasses") => {
+                "kubernetes.io/vac-protection"
+            }
             () => return Ok(()),
         };
         let metadata = attributes.object.as_mut().and_then(|object| object.get_mut("metadata"));
-        let Some(finalizers) = metadata.and_then(|metadata| list_at(metadata, "finalizers")) else { return Ok(()) };
+        let Some(finalizers) = metadata.and_then(|metadata| list_at(metadata, "finalizers")) else {
+            return Ok(());
+        };
         if !finalizers.iter().any(|present| present == finalizer) {
             finalizers.push(finalizer.into());
         }

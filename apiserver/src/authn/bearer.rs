@@ -18,7 +18,8 @@ pub(super) fn token(headers: &HeaderMap) -> Result<Option<String>, Rejected> {
             return Ok(parts.next().filter(|token| !token.is_empty()).map(str::to_owned));
         }
     }
-    if headers.get(UPGRADE).and_then(|v| v.to_str().ok()).is_some_and(|v| v.eq_ignore_ascii_case("websocket")) {
+    if headers.get(UPGRADE).and_then(|v| v.to_str().ok()).is_some_and(|v| v.eq_ignore_ascii_case("websocket"))
+    {
         return websocket(headers);
     }
     Ok(None)

@@ -56,7 +56,9 @@ impl Secret {
         for group in self.text("auth-extra-groups").split(',').filter(|group| !group.is_empty()) {
             let tail = group.strip_prefix("system:bootstrappers:")?;
             let well_formed = tail.len() < 256
-                && tail.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b':' | b'-'))
+                && tail
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b':' | b'-'))
                 && tail.bytes().next_back().is_some_and(|b| b.is_ascii_alphanumeric());
             if !well_formed {
                 return None;
@@ -110,7 +112,9 @@ mod tests {
     #[test]
     fn only_well_formed_tokens_are_looked_up() {
         assert_eq!(parse("abcdef.0123456789abcdef"), Some(("abcdef", "0123456789abcdef")));
-        for bad in ["abcdef0123456789abcdef", "ABCDEF.0123456789abcdef", "abcdef.0123", "abcdef.0123456789abcdef."] {
+        for bad in
+            ["abcdef0123456789abcdef", "ABCDEF.0123456789abcdef", "abcdef.0123", "abcdef.0123456789abcdef."]
+        {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }

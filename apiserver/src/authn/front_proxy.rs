@@ -70,7 +70,9 @@ pub(super) fn extra(headers: &HeaderMap, prefixes: &[String]) -> BTreeMap<String
     for prefix in prefixes {
         let prefix = prefix.to_ascii_lowercase();
         for (name, value) in headers {
-            let (Some(key), Ok(value)) = (name.as_str().strip_prefix(&prefix), value.to_str()) else { continue };
+            let (Some(key), Ok(value)) = (name.as_str().strip_prefix(&prefix), value.to_str()) else {
+                continue;
+            };
             let key = percent_decode_str(key).decode_utf8().map_or(key.to_owned(), |key| key.into_owned());
             found.entry(key).or_default().push(value.to_owned());
         }

@@ -14,9 +14,7 @@ use knarr_api::status::Status;
 use super::front_proxy::extra;
 use super::service_account::{groups as account_groups, is_subdomain, split_username};
 use crate::authz::{Attributes, Authorizer, ResourceTarget, Target, forbidden};
-use crate::user::{
-    ANONYMOUS, AUTHENTICATED_GROUP, MASTERS_GROUP, UNAUTHENTICATED_GROUP, User, UserInfo,
-};
+use crate::user::{ANONYMOUS, AUTHENTICATED_GROUP, MASTERS_GROUP, UNAUTHENTICATED_GROUP, User, UserInfo};
 
 const USER: &str = "impersonate-user";
 const UID: &str = "impersonate-uid";
@@ -88,7 +86,8 @@ impl Mode {
 ///
 /// Errors: parts of an identity without a user name, 400.
 pub fn wanted(headers: &mut HeaderMap) -> Result<Option<UserInfo>, Status> {
-    let first = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let first =
+        |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let wanted = UserInfo {
         name: first(USER),
         uid: first(UID),
@@ -176,7 +175,9 @@ impl Check<'_> {
 
     async fn name(&self, wanted: &UserInfo, actual: &mut UserInfo) -> Result<(), Status> {
         let group = self.identity_group();
-        if self.mode.constrained() && let Some(node) = node_name(&wanted.name) {
+        if self.mode.constrained()
+            && let Some(node) = node_name(&wanted.name)
+        {
             actual.groups = vec![NODES_GROUP.to_owned()];
             let node = if self.mode == Mode::AssociatedNode { "*" } else { node };
             return self.part(group, "nodes", "", node).await;
@@ -185,7 +186,14 @@ impl Check<'_> {
             if wanted.groups.is_empty() {
                 actual.groups = account_groups(namespace);
             }
-            let target = ResourceTarget { group, version: "v1", resource: "serviceaccounts", namespace, name, ..ResourceTarget::default() };
+            let target = ResourceTarget {
+                group,
+                version: "v1",
+                resource: "serviceaccounts",
+                namespace,
+                name,
+                ..ResourceTarget::default()
+            };
             return self.authorize(&self.mode.verb(), Target::Resource(target)).await;
         }
         self.part(group, "users", "", &wanted.name).await
@@ -196,7 +204,11 @@ impl Check<'_> {
         if self.mode.constrained() {
             for (forbidden, what) in [("", "the empty string"), (MASTERS_GROUP, "the system:masters")] {
                 if groups.iter().any(|group| group == forbidden) {
-                    return Err(self.refuse("groups", forbidden, &format!("impersonating {what} group is not allowed")));
+                    return Err(self.refuse(
+                        "groups",
+                        forbidden,
+                        &format!("impersonating {what} group is not allowed"),
+                    ));
                 }
             }
             if groups.len() >= MANY && self.part(group, "groups", "", "*").await.is_ok() {
@@ -213,7 +225,9 @@ impl Check<'_> {
         if self.mode.constrained() {
             check_extra(extra).map_err(|why| self.refuse("userextras", "", &why))?;
             let values: usize = extra.values().map(Vec::len).sum();
-            if values.max(extra.len()) >= MANY && self.part(AUTHENTICATION, "userextras", "*", "*").await.is_ok() {
+            if values.max(extra.len()) >= MANY
+                && self.part(AUTHENTICATION, "userextras", "*", "*").await.is_ok()
+            {
                 return Ok(());
             }
         }
@@ -248,7 +262,13 @@ impl Check<'_> {
     }
 
     fn refuse(&self, resource: &str, name: &str, why: &str) -> Status {
-        let target = ResourceTarget { group: AUTHENTICATION, version: "v1", resource, name, ..ResourceTarget::default() };
+        let target = ResourceTarget {
+            group: AUTHENTICATION,
+            version: "v1",
+            resource,
+            name,
+            ..ResourceTarget::default()
+        };
         let verb = self.mode.verb();
         forbidden(&Attributes { user: self.request.user, verb: &verb, target: Target::Resource(target) }, why)
     }
@@ -261,7 +281,9 @@ fn check_extra(extra: &BTreeMap<String, Vec<String>>) -> Result<(), String> {
         }
         let (domain, path) = key.split_once('/').unwrap_or(("", ""));
         if !is_subdomain(domain) || path.is_empty() {
-            return Err(format!("impersonating an invalid key in extra is not allowed: extra.key: Invalid value: {key:?}: must be a domain-prefixed path (such as \"acme.io/foo\")"));
+            return Err(format!(
+                "impersonating an invalid key in extra is not allowed: extra.key: Invalid value: {key:?}: must be a domain-prefixed path (such as \"acme.io/foo\")"
+            ));
         }
         if key.chars().any(char::is_uppercase) {
             return Err(format!("impersonating a non-lowercase key in extra is not allowed: {key:?}"));

@@ -54,7 +54,9 @@ mod tests {
     #[test]
     fn usernames_split_into_namespace_and_name() {
         assert_eq!(split_username("system:serviceaccount:kube-system:a.b"), Some(("kube-system", "a.b")));
-        for bad in ["system:serviceaccount:x", "bob", "system:serviceaccount::x", "system:serviceaccount:a:b:c"] {
+        for bad in
+            ["system:serviceaccount:x", "bob", "system:serviceaccount::x", "system:serviceaccount:a:b:c"]
+        {
             assert_eq!(split_username(bad), None, "{bad}");
         }
     }

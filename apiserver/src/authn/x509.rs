@@ -135,7 +135,8 @@ impl Authorities {
 fn user_of(certificate: &x509_parser::certificate::X509Certificate<'_>, der: &[u8]) -> Option<User> {
     let subject = certificate.subject();
     let name = subject.iter_common_name().next()?.as_str().ok().filter(|name| !name.is_empty())?;
-    let groups = subject.iter_organization().filter_map(|group| group.as_str().ok()).map(str::to_owned).collect();
+    let groups =
+        subject.iter_organization().filter_map(|group| group.as_str().ok()).map(str::to_owned).collect();
     let uid = subject
         .iter_attributes()
         .find(|attribute| attribute.attr_type().to_id_string() == UID_ATTRIBUTE)
@@ -186,7 +187,10 @@ mod tests {
         let trust = Trust::new(&[ca.der().clone()]).unwrap();
         let issued = ca.issue(&node("n1", HOUR), now()).unwrap();
         let user = trust.user(&issued.certified.cert, &ArcSwapOption::empty(), now()).unwrap().unwrap();
-        assert_eq!((user.name.as_str(), user.groups.as_slice()), ("system:node:n1", &["system:nodes".to_owned()][..]));
+        assert_eq!(
+            (user.name.as_str(), user.groups.as_slice()),
+            ("system:node:n1", &["system:nodes".to_owned()][..])
+        );
         assert!(user.extra[CREDENTIAL_ID][0].starts_with("X509SHA256="));
     }
 

@@ -249,9 +249,7 @@ impl Authorizer for NodeAuthorizer {
     async fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
         match node_of(attributes.user) {
             None => Decision::NoOpinion(String::new()),
-            Some("") => {
-                Decision::NoOpinion(format!("unknown node for user {:?}", attributes.user.name))
-            }
+            Some("") => Decision::NoOpinion(format!("unknown node for user {:?}", attributes.user.name)),
             Some(node) => match self.decide(node, attributes) {
                 Ok(()) => Decision::Allow(String::new()),
                 Err(reason) => Decision::NoOpinion(reason),
@@ -291,7 +289,12 @@ mod tests {
         authorizer
     }
 
-    async fn ask(authorizer: &NodeAuthorizer, node: &str, verb: &str, target: ResourceTarget<'_>) -> Decision {
+    async fn ask(
+        authorizer: &NodeAuthorizer,
+        node: &str,
+        verb: &str,
+        target: ResourceTarget<'_>,
+    ) -> Decision {
         let user = UserInfo::new(format!("system:node:{node}"), [GROUP]);
         authorizer.authorize(&Attributes { user: &user, verb, target: Target::Resource(target) }).await
     }
@@ -299,7 +302,8 @@ mod tests {
     #[tokio::test]
     async fn a_node_reads_what_its_pods_use_and_no_other_node_does() {
         let authorizer = authorizer();
-        let core = |resource, namespace, name| ResourceTarget { resource, namespace, name, ..Default::default() };
+        let core =
+            |resource, namespace, name| ResourceTarget { resource, namespace, name, ..Default::default() };
         let used = [
             core("secrets", "a", "pull"),
             core("secrets", "a", "cert"),
@@ -314,9 +318,14 @@ mod tests {
         for target in used {
             assert!(ask(&authorizer, "n1", "get", target).await.is_allowed(), "{target:?}");
             let refused = ask(&authorizer, "n2", "get", target).await;
-            assert_eq!(refused.reason(), "no relationship found between node 'n2' and this object", "{target:?}");
+            assert_eq!(
+                refused.reason(),
+                "no relationship found between node 'n2' and this object",
+                "{target:?}"
+            );
         }
-        for target in [core("secrets", "a", "other"), core("secrets", "b", "cert"), core("secrets", "a", "")] {
+        for target in [core("secrets", "a", "other"), core("secrets", "b", "cert"), core("secrets", "a", "")]
+        {
             assert!(!ask(&authorizer, "n1", "get", target).await.is_allowed(), "{target:?}");
         }
         assert!(!ask(&authorizer, "n1", "update", core("secrets", "a", "cert")).await.is_allowed());
@@ -331,7 +340,11 @@ mod tests {
         let authorizer = authorizer();
         let pods = |field_selector| ResourceTarget { resource: "pods", field_selector, ..Default::default() };
         assert!(ask(&authorizer, "n1", "list", pods("spec.nodeName=n1")).await.is_allowed());
-        assert!(ask(&authorizer, "n1", "watch", pods("status.phase!=Failed,spec.nodeName==n1")).await.is_allowed());
+        assert!(
+            ask(&authorizer, "n1", "watch", pods("status.phase!=Failed,spec.nodeName==n1"))
+                .await
+                .is_allowed()
+        );
         for selector in ["", "spec.nodeName=n2", "spec.nodeName!=n1"] {
             assert!(!ask(&authorizer, "n1", "list", pods(selector)).await.is_allowed(), "{selector}");
         }

@@ -148,6 +148,5 @@ impl Authorizer for Rbac {
     }
 }
 
-
 #[cfg(test)]
 mod tests;

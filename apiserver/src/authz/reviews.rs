@@ -100,7 +100,11 @@ impl Selector {
 /// Completes a decoded access review with the decision.
 ///
 /// Errors: the spec is contradictory, 422; the namespace is not the URL's, 400 or 422.
-pub async fn access_review(authorizer: &dyn Authorizer, kind: Kind<'_>, mut review: Value) -> Result<Value, Status> {
+pub async fn access_review(
+    authorizer: &dyn Authorizer,
+    kind: Kind<'_>,
+    mut review: Value,
+) -> Result<Value, Status> {
     let spec: Spec = match review.get("spec") {
         Some(spec) => Spec::deserialize(spec)
             .map_err(|error| Status::bad_request(format!("{} does not decode: {error}", kind.name())))?,
@@ -110,7 +114,9 @@ pub async fn access_review(authorizer: &dyn Authorizer, kind: Kind<'_>, mut revi
     if !causes.is_empty() {
         return Err(Status::invalid(GROUP, kind.name(), "", causes));
     }
-    if let Kind::Local { namespace } = kind && review["metadata"]["namespace"].as_str() != Some(namespace) {
+    if let Kind::Local { namespace } = kind
+        && review["metadata"]["namespace"].as_str() != Some(namespace)
+    {
         return Err(Status::bad_request(format!(
             "spec.resourceAttributes.namespace must match namespace: {namespace}"
         )));
@@ -132,7 +138,9 @@ pub async fn access_review(authorizer: &dyn Authorizer, kind: Kind<'_>, mut revi
 
 async fn decide(authorizer: &dyn Authorizer, user: &UserInfo, spec: &Spec) -> Decision {
     if let Some(path) = &spec.non_resource_attributes {
-        return authorizer.authorize(&Attributes { user, verb: &path.verb, target: Target::Path(&path.path) }).await;
+        return authorizer
+            .authorize(&Attributes { user, verb: &path.verb, target: Target::Path(&path.path) })
+            .await;
     }
     // `check` saw to it that there is one of the two.
     let resource = spec.resource_attributes.as_ref();
@@ -187,7 +195,10 @@ fn check(review: &Value, spec: &Spec, kind: Kind<'_>) -> Vec<Cause> {
     let local = matches!(kind, Kind::Local { .. });
     let empty = review["metadata"].as_object().is_none_or(|metadata| {
         metadata.iter().all(|(key, value)| {
-            value.is_null() || key == "managedFields" || key == "creationTimestamp" || (local && key == "namespace")
+            value.is_null()
+                || key == "managedFields"
+                || key == "creationTimestamp"
+                || (local && key == "namespace")
         })
     });
     if !empty {
@@ -196,7 +207,8 @@ fn check(review: &Value, spec: &Spec, kind: Kind<'_>) -> Vec<Cause> {
     }
     if local {
         let own = review["metadata"]["namespace"].as_str().unwrap_or_default();
-        if let Some(resource) = spec.resource_attributes.as_ref().filter(|resource| resource.namespace != own) {
+        if let Some(resource) = spec.resource_attributes.as_ref().filter(|resource| resource.namespace != own)
+        {
             invalid(
                 "spec.resourceAttributes.namespace",
                 &format!("{:?}", resource.namespace),

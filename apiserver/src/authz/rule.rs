@@ -44,7 +44,10 @@ impl Rule {
             Target::Path(path) => self.non_resource_urls.iter().any(|url| path_matches(url, path)),
             Target::Resource(target) => {
                 has_or_all(&self.api_groups, target.group)
-                    && self.resources.iter().any(|rule| resource_matches(rule, target.resource, target.subresource))
+                    && self
+                        .resources
+                        .iter()
+                        .any(|rule| resource_matches(rule, target.resource, target.subresource))
                     && (self.resource_names.is_empty() || has(&self.resource_names, target.name))
             }
         }
@@ -99,7 +102,8 @@ mod tests {
     #[test]
     fn a_rule_allows_what_it_names_and_nothing_else() {
         let user = UserInfo::anonymous();
-        let pods = rule(serde_json::json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods", "*/scale"]}));
+        let pods =
+            rule(serde_json::json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods", "*/scale"]}));
         let named = rule(serde_json::json!({
             "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "resourceNames": ["a"]
         }));
@@ -107,7 +111,13 @@ mod tests {
         let resource = |verb: &'static str, group, resource, subresource, name| Attributes {
             user: &user,
             verb,
-            target: Target::Resource(ResourceTarget { group, resource, subresource, name, ..Default::default() }),
+            target: Target::Resource(ResourceTarget {
+                group,
+                resource,
+                subresource,
+                name,
+                ..Default::default()
+            }),
         };
         let path = |path: &'static str| Attributes { user: &user, verb: "get", target: Target::Path(path) };
         let table = [

@@ -114,8 +114,9 @@ fn union(roles: &Roles, own: &str, selectors: &[Value]) -> Vec<Value> {
                 continue;
             }
         };
-        let selected =
-            roles.iter().filter(|(name, role)| ***name != *own && selector.matches(&role["metadata"]["labels"]));
+        let selected = roles
+            .iter()
+            .filter(|(name, role)| ***name != *own && selector.matches(&role["metadata"]["labels"]));
         for rule in selected.flat_map(|(_, role)| role["rules"].as_array().into_iter().flatten()) {
             if !rules.contains(rule) {
                 rules.push(rule.clone());

@@ -41,7 +41,12 @@ pub(super) fn items() -> Vec<Item> {
     };
     let levels = item("PriorityLevelConfiguration", "prioritylevelconfigurations");
     let schemas = item("FlowSchema", "flowschemas");
-    manifest.priority_levels.into_iter().map(levels).chain(manifest.flow_schemas.into_iter().map(schemas)).collect()
+    manifest
+        .priority_levels
+        .into_iter()
+        .map(levels)
+        .chain(manifest.flow_schemas.into_iter().map(schemas))
+        .collect()
 }
 
 /// The spec is put back unless its owner said otherwise. Fields that the server defaulted do not count.
@@ -62,7 +67,8 @@ fn contains(actual: &Value, wanted: &Value) -> bool {
             wanted.iter().all(|(key, value)| actual.get(key).is_some_and(|actual| contains(actual, value)))
         }
         (Value::Array(actual), Value::Array(wanted)) => {
-            actual.len() == wanted.len() && actual.iter().zip(wanted).all(|(actual, wanted)| contains(actual, wanted))
+            actual.len() == wanted.len()
+                && actual.iter().zip(wanted).all(|(actual, wanted)| contains(actual, wanted))
         }
         _ => actual == wanted,
     }

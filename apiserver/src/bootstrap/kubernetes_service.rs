@@ -136,7 +136,9 @@ impl KubernetesService {
 
 fn concerns(change: &Change) -> bool {
     match change {
-        Change::Set(stored) | Change::Removed(stored) => &*stored.name == NAME && &*stored.namespace == NAMESPACE,
+        Change::Set(stored) | Change::Removed(stored) => {
+            &*stored.name == NAME && &*stored.namespace == NAMESPACE
+        }
         Change::Restart | Change::Synced => false,
     }
 }
@@ -147,12 +149,15 @@ mod tests {
 
     #[test]
     fn emptied_endpoints_are_put_back_and_the_rest_is_left() {
-        let wanted = json!({"metadata": {"labels": {"l": "1"}}, "subsets": [{"addresses": [{"ip": "10.0.0.1"}]}]});
+        let wanted =
+            json!({"metadata": {"labels": {"l": "1"}}, "subsets": [{"addresses": [{"ip": "10.0.0.1"}]}]});
         let mut stored = wanted.clone();
         stored["metadata"]["uid"] = "u".into();
         assert!(matches!(put_back(&stored, &wanted, &["subsets"]), Verdict::Leave));
         stored["subsets"] = json!([]);
-        let Verdict::Update(updated) = put_back(&stored, &wanted, &["subsets"]) else { panic!("not put back") };
+        let Verdict::Update(updated) = put_back(&stored, &wanted, &["subsets"]) else {
+            panic!("not put back")
+        };
         assert_eq!(updated["subsets"], wanted["subsets"]);
         assert_eq!(updated["metadata"]["uid"], "u");
     }

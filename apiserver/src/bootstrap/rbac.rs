@@ -235,7 +235,8 @@ mod tests {
 
     #[test]
     fn protected_roles_are_left_alone() {
-        let wanted = json!({"metadata": {}, "rules": [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]});
+        let wanted =
+            json!({"metadata": {}, "rules": [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]});
         let existing = json!({"metadata": {"annotations": {AUTOUPDATE: "false"}}, "rules": []});
         assert!(matches!(reconcile_role(&existing, &wanted), Verdict::Leave));
     }

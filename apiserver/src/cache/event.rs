@@ -69,7 +69,8 @@ impl Event {
 
     /// The event as JSON in the stored version, with a newline behind it.
     pub fn json(&self, kind: EventType) -> Bytes {
-        let encode = || self.object(kind).map(|object| encode_event(kind.as_str(), &object)).unwrap_or_default();
+        let encode =
+            || self.object(kind).map(|object| encode_event(kind.as_str(), &object)).unwrap_or_default();
         self.encoded[kind as usize].get_or_init(encode).clone()
     }
 }

@@ -196,7 +196,13 @@ impl ResourceCache {
             (namespace, name) => Some(format!("{}{namespace}/{name}", self.prefix)),
         };
         if let Some(key) = one {
-            return state.objects.get(&*key).filter(|entry| selection.matches(entry)).cloned().into_iter().collect();
+            return state
+                .objects
+                .get(&*key)
+                .filter(|entry| selection.matches(entry))
+                .cloned()
+                .into_iter()
+                .collect();
         }
         let prefix = match &*selection.namespace {
             "" => self.prefix.to_string(),

@@ -55,7 +55,12 @@ pub struct Ticket {
 
 impl Watchers {
     /// Files a watcher that wants what happens after the revision.
-    pub fn add(&mut self, selection: Arc<Selection>, after: u64, bookmarks: bool) -> (Ticket, mpsc::Receiver<Delivery>) {
+    pub fn add(
+        &mut self,
+        selection: Arc<Selection>,
+        after: u64,
+        bookmarks: bool,
+    ) -> (Ticket, mpsc::Receiver<Delivery>) {
         let (queue, receiver) = mpsc::channel(QUEUE);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let scope = scope_of(&selection);

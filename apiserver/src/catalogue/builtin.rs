@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use knarr_api::resources::{self, SelectableFields, selectable_fields};
+use knarr_api::table::Printer;
 use knarr_storage::Error as StoreError;
 
 use super::{
-    Answer, Catalogue, Connect, CreateSubresource, FieldNames, Group, Name, Resource, ScalePaths, Serving, Storage,
-    Subresource, SubresourceServing, Version,
+    Answer, Catalogue, Connect, CreateSubresource, FieldNames, Group, Name, Resource, ScalePaths, Serving,
+    Storage, Subresource, SubresourceServing, Version,
 };
 use crate::cache::{Extractor, FieldSource, ROOT, WatchCache};
 use crate::registry::Rules;
@@ -106,6 +107,7 @@ async fn resource(
         subresources: subresources(extensions, facts),
         fields: field_names(facts),
         bare_items: true,
+        printer: Printer::built_in(facts.group, facts.kind),
         serving,
     }))
 }
@@ -114,7 +116,9 @@ async fn resource(
 fn prefix(facts: &resources::Resource) -> String {
     match (facts.etcd, facts.group) {
         (Some(path), _) => format!("{ROOT}{path}/"),
-        (None, "apiextensions.k8s.io" | "apiregistration.k8s.io") => format!("{ROOT}{}/{}/", facts.group, facts.name),
+        (None, "apiextensions.k8s.io" | "apiregistration.k8s.io") => {
+            format!("{ROOT}{}/{}/", facts.group, facts.name)
+        }
         (None, _) => format!("{ROOT}{}/", facts.name),
     }
 }
@@ -147,7 +151,9 @@ fn is_metadata(field: &str) -> bool {
 
 /// The selectable fields that are read from the object, in the order of their slots.
 fn stored_fields(group: &str, version: &str, resource: &str) -> Vec<&'static str> {
-    let listed = selectable_fields(group, version, resource).map(|fields| fields.fields.as_slice()).unwrap_or_default();
+    let listed = selectable_fields(group, version, resource)
+        .map(|fields| fields.fields.as_slice())
+        .unwrap_or_default();
     listed.iter().copied().filter(|field| !is_metadata(field) && *field != "status.podIPs").collect()
 }
 
@@ -171,7 +177,9 @@ fn absent(field: &str) -> &'static str {
 
 /// The names that a selector may use in this version, and the slots of the stored version they mean.
 fn field_names(facts: &resources::Resource) -> FieldNames {
-    let Some(listed) = selectable_fields(facts.group, facts.version, facts.name) else { return FieldNames::default() };
+    let Some(listed) = selectable_fields(facts.group, facts.version, facts.name) else {
+        return FieldNames::default();
+    };
     let shared_events = facts.name == "events";
     let stored = if shared_events {
         stored_fields("", "v1", "events")

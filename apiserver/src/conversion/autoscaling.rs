@@ -41,13 +41,16 @@ pub fn v2_to_v1(object: &mut Value) -> Result<(), Status> {
     if let Some(target) = take_cpu(object, "spec", "metrics", "/resource/target/averageUtilization") {
         object::map_at(object, "spec")["targetCPUUtilizationPercentage"] = target;
     }
-    if let Some(current) = take_cpu(object, "status", "currentMetrics", "/resource/current/averageUtilization") {
+    if let Some(current) =
+        take_cpu(object, "status", "currentMetrics", "/resource/current/averageUtilization")
+    {
         object::map_at(object, "status")["currentCPUUtilizationPercentage"] = current;
     }
     for (annotation, section, field) in CARRIED {
         let Some(value) = take(object, section, field).filter(|value| !is_empty(value)) else { continue };
         let text = serde_json::to_string(&value).map_err(Status::internal)?;
-        let annotations = object::metadata_mut(object).entry("annotations").or_insert_with(|| Value::Object(Map::new()));
+        let annotations =
+            object::metadata_mut(object).entry("annotations").or_insert_with(|| Value::Object(Map::new()));
         annotations[*annotation] = text.into();
     }
     Ok(())
@@ -64,7 +67,9 @@ fn take(object: &mut Value, section: &str, field: &str) -> Option<Value> {
 fn take_annotation(object: &mut Value, name: &str) -> Result<Option<Value>, Status> {
     let annotations = object.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut);
     let Some(Value::String(text)) = annotations.and_then(|map| map.remove(name)) else { return Ok(None) };
-    serde_json::from_str(&text).map(Some).map_err(|error| Status::bad_request(format!("annotation {name}: {error}")))
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|error| Status::bad_request(format!("annotation {name}: {error}")))
 }
 
 fn prepend(section: &mut Value, field: &str, value: Value) {
@@ -78,7 +83,8 @@ fn prepend(section: &mut Value, field: &str, value: Value) {
 fn take_cpu(object: &mut Value, section: &str, field: &str, pointer: &str) -> Option<Value> {
     let list = object.get_mut(section)?.get_mut(field)?.as_array_mut()?;
     let is_cpu = |metric: &Value| {
-        metric.pointer("/resource/name").and_then(Value::as_str) == Some("cpu") && metric.pointer(pointer).is_some()
+        metric.pointer("/resource/name").and_then(Value::as_str) == Some("cpu")
+            && metric.pointer(pointer).is_some()
     };
     let at = list.iter().position(is_cpu)?;
     list.remove(at).pointer(pointer).cloned()

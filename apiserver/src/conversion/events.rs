@@ -44,7 +44,10 @@ mod tests {
         let core = json!({"involvedObject": {"name": "x"}, "message": "m", "reason": "r", "reportingComponent": "c"});
         let mut event = core.clone();
         core_to_events(&mut event);
-        assert_eq!(event, json!({"regarding": {"name": "x"}, "note": "m", "reason": "r", "reportingController": "c"}));
+        assert_eq!(
+            event,
+            json!({"regarding": {"name": "x"}, "note": "m", "reason": "r", "reportingController": "c"})
+        );
         events_to_core(&mut event);
         assert_eq!(event, core);
     }

@@ -12,7 +12,8 @@ pub fn core_versions() -> Value {
 
 /// `/apis`.
 pub fn groups(catalogue: &Catalogue) -> Value {
-    let groups: Vec<Value> = catalogue.groups.iter().filter(|group| !group.name.is_empty()).map(describe).collect();
+    let groups: Vec<Value> =
+        catalogue.groups.iter().filter(|group| !group.name.is_empty()).map(describe).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
@@ -38,9 +39,13 @@ pub fn resources(catalogue: &Catalogue, group: &str, version: &str) -> Option<Va
     let mut list = Vec::new();
     for resource in served.resources.values() {
         list.push(describe_resource(resource));
-        list.extend(resource.subresources.iter().map(|(name, sub)| describe_subresource(resource, name, sub)));
+        list.extend(
+            resource.subresources.iter().map(|(name, sub)| describe_subresource(resource, name, sub)),
+        );
     }
-    Some(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version(group, version), "resources": list}))
+    Some(
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version(group, version), "resources": list}),
+    )
 }
 
 fn describe_resource(resource: &Resource) -> Value {

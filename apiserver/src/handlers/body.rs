@@ -21,7 +21,9 @@ pub const MAX_BODY: usize = 3 * 1024 * 1024;
 pub async fn read(body: Body) -> Result<Bytes, Status> {
     match Limited::new(body, MAX_BODY).collect().await {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Status::too_large(format!("limit is {MAX_BODY}"))),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(Status::too_large(format!("limit is {MAX_BODY}")))
+        }
         Err(error) => Err(Status::bad_request(format!("reading the body failed: {error}"))),
     }
 }
@@ -76,7 +78,8 @@ fn decode_typed(
         knarr_api::schema::by_gvk(&gvk.group, &gvk.version, &gvk.kind)
     };
     let object = decode::object(body, format, &expected.gvk, strict, lookup);
-    let object = object.map_err(|rejection| Status::bad_request(rejection.message(&expected.gvk.kind, body)))?;
+    let object =
+        object.map_err(|rejection| Status::bad_request(rejection.message(&expected.gvk.kind, body)))?;
     Ok((object.gvk, object.decoded))
 }
 
@@ -107,7 +110,11 @@ fn check_kind(given: &GroupVersionKind, expected: &GroupVersionKind) -> Result<(
         return Err(Status::bad_request(format!(
             "{kind} in version {version:?} cannot be handled as a {}: converting ({version}.{kind}) to ({}.{}): unknown conversion",
             expected.kind,
-            if expected.group.is_empty() { "core" } else { expected.group.split('.').next().unwrap_or_default() },
+            if expected.group.is_empty() {
+                "core"
+            } else {
+                expected.group.split('.').next().unwrap_or_default()
+            },
             expected.kind,
         )));
     }

@@ -48,7 +48,10 @@ pub async fn answered(mut call: Call, answer: Arc<dyn Answer>) -> Result<Respons
 }
 
 /// A subresource that is posted: a binding, an eviction, a token request.
-pub async fn subresource(mut call: Call, create: Arc<dyn CreateSubresource>) -> Result<Response<Body>, Status> {
+pub async fn subresource(
+    mut call: Call,
+    create: Arc<dyn CreateSubresource>,
+) -> Result<Response<Body>, Status> {
     let output = call.output(of_object)?;
     let options = WriteOptions::parse(&call.cx, "CreateOptions", false)?;
     call.cx.dry_run = options.dry_run;
@@ -56,8 +59,11 @@ pub async fn subresource(mut call: Call, create: Arc<dyn CreateSubresource>) -> 
     let cx = &call.cx;
     let resource = &cx.resource;
     let subresource = resource.subresources.get(&*cx.info.subresource).ok_or_else(Status::path_not_found)?;
-    let gvk =
-        GroupVersionKind::new(subresource.group.clone(), subresource.version.clone(), subresource.kind.clone());
+    let gvk = GroupVersionKind::new(
+        subresource.group.clone(),
+        subresource.version.clone(),
+        subresource.kind.clone(),
+    );
     let schema = knarr_api::schema::by_gvk(&gvk.group, &gvk.version, &gvk.kind);
     let expected = Expected { gvk, schema: schema.as_ref() };
     let mut object = body::decode(&call.headers, &bytes, &expected, options.field_validation, &cx.remarks)?;

@@ -20,7 +20,9 @@ pub async fn delete(mut call: Call) -> Result<Response<Body>, Status> {
     let cx = &call.cx;
     let storage = cx.resource.stored().ok_or_else(Status::method_not_allowed)?;
     match cx.registry.delete(cx, storage, cx.name(), &options).await? {
-        Deleted::Gone(object) if storage.rules.returns_deleted => respond::object(cx, StatusCode::OK, &output, object),
+        Deleted::Gone(object) if storage.rules.returns_deleted => {
+            respond::object(cx, StatusCode::OK, &output, object)
+        }
         Deleted::Gone(object) => {
             let status = Status::deleted(&storage.group, &storage.resource, cx.name(), object::uid(&object));
             let status = serde_json::to_value(&status).map_err(Status::internal)?;
@@ -44,7 +46,8 @@ pub fn read_options(cx: &RequestContext, headers: &HeaderMap, body: &[u8]) -> Re
 fn from_body(headers: &HeaderMap, body: &[u8]) -> Result<DeleteOptions, Status> {
     let format = negotiate::input(headers)?;
     let refuse = |error: &dyn std::fmt::Display| Status::bad_request(error.to_string());
-    let value: Value = match knarr_api::schema::by_name("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions") {
+    let value: Value = match knarr_api::schema::by_name("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions")
+    {
         Some(schema) => decode::typed(body, format, &schema, false).map_err(|e| refuse(&e))?.value,
         None => decode::untyped(body, Format::Json, false).map_err(|e| refuse(&e))?.value,
     };

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::negotiate::{JSON, Output, Shape};
 use super::options::{ListOptions, parse_version};
-use super::{Call, of_list, respond};
+use super::{Call, of_list, respond, table};
 use crate::cache::Entry;
 use crate::catalogue::Storage;
 use crate::context::RequestContext;
@@ -37,7 +37,9 @@ pub async fn page(cx: &RequestContext, storage: &Storage, options: &ListOptions)
     let continue_from = match options.continue_token.as_str() {
         "" => None,
         _ if !options.resource_version.is_empty() && revision != 0 => {
-            return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+            return Err(Status::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
         }
         token => Some(Continue::decode(token)?),
     };
@@ -73,11 +75,15 @@ pub fn answer(
     let list = match output.shape {
         Shape::Full => whole(cx, metadata, items),
         Shape::Partial | Shape::PartialList => {
-            let items: Vec<Value> = items.into_iter().map(|o| respond::partial(o, output.meta_version)).collect();
+            let items: Vec<Value> =
+                items.into_iter().map(|o| respond::partial(o, output.meta_version)).collect();
             let api_version = format!("meta.k8s.io/{}", output.meta_version);
             json!({"kind": "PartialObjectMetadataList", "apiVersion": api_version, "metadata": metadata, "items": items})
         }
-        Shape::Table => return Err(Status::not_acceptable(super::negotiate::ACCEPTED)),
+        Shape::Table => {
+            let objects: Vec<&Value> = items.iter().collect();
+            table::of(cx, output, &metadata, &objects, true)?
+        }
     };
     respond::value(code, output, &list)
 }

@@ -60,7 +60,8 @@ impl<'a> Clause<'a> {
         let mut parts = text.split(';').map(str::trim);
         let media_type = parts.next().unwrap_or_default();
         let mut params: Vec<_> = parts.filter_map(|part| part.split_once('=')).collect();
-        let quality = params.iter().find(|(key, _)| *key == "q").and_then(|(_, q)| q.parse().ok()).unwrap_or(1.0);
+        let quality =
+            params.iter().find(|(key, _)| *key == "q").and_then(|(_, q)| q.parse().ok()).unwrap_or(1.0);
         params.retain(|(key, _)| *key != "q");
         Self { media_type, params, quality }
     }
@@ -116,7 +117,13 @@ pub fn output(
     clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
     for clause in clauses {
         let Some(format) = clause.format(formats) else { continue };
-        let Some((shape, meta_version)) = clause.shape().filter(|(shape, _)| allowed(*shape)) else { continue };
+        let Some((shape, meta_version)) = clause.shape().filter(|(shape, _)| allowed(*shape)) else {
+            continue;
+        };
+        if shape == Shape::Table && format == Format::Protobuf {
+            // A table's cells are JSON.
+            continue;
+        }
         let pretty = format == Format::Json && wants_pretty(headers, pretty, &clause);
         return Ok(Output { format, shape, meta_version, pretty });
     }
@@ -166,10 +173,16 @@ mod tests {
     fn the_best_alternative_on_offer_wins() {
         assert_eq!(accept("*/*").unwrap().format, Format::Json);
         assert_eq!(accept("application/yaml").unwrap().format, Format::Yaml);
-        assert_eq!(accept("application/json;q=0.5,application/vnd.kubernetes.protobuf").unwrap().format, Format::Protobuf);
+        assert_eq!(
+            accept("application/json;q=0.5,application/vnd.kubernetes.protobuf").unwrap().format,
+            Format::Protobuf
+        );
         let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
         assert_eq!(accept(table).unwrap().shape, Shape::Table);
-        assert_eq!(accept("application/json;as=Table;v=v9;g=meta.k8s.io,application/json").unwrap().shape, Shape::Full);
+        assert_eq!(
+            accept("application/json;as=Table;v=v9;g=meta.k8s.io,application/json").unwrap().shape,
+            Shape::Full
+        );
         assert_eq!(accept("text/html").unwrap_err().code, 406);
         let list = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
         assert_eq!(accept(list).unwrap_err().code, 406);

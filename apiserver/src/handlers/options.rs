@@ -50,11 +50,15 @@ impl ListOptions {
         let matching = self.version_match.as_str();
         if self.watch {
             if self.send_initial_events.is_some() && matching != "NotOlderThan" {
-                errors.push(forbid(&path, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"));
+                errors.push(forbid(
+                    &path,
+                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                ));
             }
             if !matching.is_empty() {
                 if self.send_initial_events.is_none() {
-                    let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+                    let why =
+                        "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
                     errors.push(forbid(&path, why));
                 }
                 if matching != "NotOlderThan" {
@@ -195,7 +199,9 @@ pub fn parse_version(text: &str) -> Result<u64, Error> {
 fn selection(cx: &RequestContext) -> Result<Selection, Status> {
     let labels: Selector = match cx.param("labelSelector") {
         None => Selector::everything(),
-        Some(text) => text.parse().map_err(|e: knarr_api::selector::SelectorError| Status::bad_request(e.to_string()))?,
+        Some(text) => text
+            .parse()
+            .map_err(|e: knarr_api::selector::SelectorError| Status::bad_request(e.to_string()))?,
     };
     let mut selection = Selection {
         namespace: cx.namespace().into(),
@@ -220,7 +226,8 @@ fn select_fields(cx: &RequestContext, text: &str, selection: &mut Selection) -> 
             "metadata.namespace" => FieldSource::Namespace,
             field => cx.resource.fields.source(field).ok_or_else(|| unknown_field(cx, field))?,
         };
-        if source == FieldSource::Name && !term.negated && selection.name.is_empty() && !term.value.is_empty() {
+        if source == FieldSource::Name && !term.negated && selection.name.is_empty() && !term.value.is_empty()
+        {
             selection.name = term.value.as_str().into();
             continue;
         }

@@ -18,10 +18,11 @@ use super::{Call, of_object, respond};
 use crate::catalogue::Storage;
 use crate::context::RequestContext;
 use crate::registry::{Update, invalid};
-use crate::{conversion, defaults, object};
+use crate::{conversion, defaults, fields, object};
 
 const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
+const APPLY_PATCH: &str = "application/apply-patch+yaml";
 const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
 
 /// A patch that was read.
@@ -29,6 +30,8 @@ pub enum Patch {
     Json(JsonPatch),
     Merge(Value),
     Strategic(Map<String, Value>),
+    /// Server-side apply, as read from YAML or JSON.
+    Apply(Value),
 }
 
 impl Patch {
@@ -39,13 +42,18 @@ impl Patch {
             JSON_PATCH => JsonPatch::parse(body).map(Self::Json),
             MERGE_PATCH => merge::parse(body).map(Self::Merge),
             STRATEGIC_PATCH if strategic => strategic::parse(body).map(Self::Strategic),
+            APPLY_PATCH => return read_applied(body),
             _ => return Err(Status::unsupported_media_type(Self::accepted(strategic))),
         };
         patch.map_err(patch_failure)
     }
 
     fn accepted(strategic: bool) -> &'static [&'static str] {
-        if strategic { &[JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH] } else { &[JSON_PATCH, MERGE_PATCH] }
+        if strategic {
+            &[JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH]
+        } else {
+            &[JSON_PATCH, MERGE_PATCH, APPLY_PATCH]
+        }
     }
 
     /// Applies the patch to an object of this type; custom resources have none.
@@ -61,6 +69,8 @@ impl Patch {
                 None => Ok(()),
             },
             (Self::Strategic(_), None) => Err(strategic::unsupported()),
+            // Applying needs to know who owns what, see `patched`.
+            (Self::Apply(_), _) => Err(PatchError::Malformed("apply is not supported here".to_owned())),
         };
         applied.map_err(patch_failure)
     }
@@ -69,9 +79,20 @@ impl Patch {
     fn unknown_fields(&self) -> Vec<String> {
         match self {
             Self::Json(patch) => patch.unknown_fields(),
-            Self::Merge(_) | Self::Strategic(_) => Vec::new(),
+            Self::Merge(_) | Self::Strategic(_) | Self::Apply(_) => Vec::new(),
         }
     }
+}
+
+fn is_apply(headers: &HeaderMap) -> bool {
+    let header = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    media_type(header) == APPLY_PATCH
+}
+
+fn read_applied(body: &[u8]) -> Result<Patch, Status> {
+    let decoded = decode::untyped(body, decode::Format::Yaml, false);
+    let decoded = decoded.map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
+    Ok(Patch::Apply(decoded.value))
 }
 
 fn patch_failure(error: PatchError) -> Status {
@@ -85,7 +106,8 @@ fn patch_failure(error: PatchError) -> Status {
 
 pub async fn patch(mut call: Call) -> Result<Response<Body>, Status> {
     let output = call.output(of_object)?;
-    let options = WriteOptions::parse(&call.cx, "PatchOptions", false)?;
+    let applies = is_apply(&call.headers);
+    let options = WriteOptions::parse(&call.cx, "PatchOptions", applies)?;
     call.cx.dry_run = options.dry_run;
     let bytes = call.body().await?;
     let cx = &call.cx;
@@ -97,7 +119,8 @@ pub async fn patch(mut call: Call) -> Result<Response<Body>, Status> {
         part: part(cx),
         make: &make,
         uid: None,
-        force_create: false,
+        applies,
+        force_create: applies,
         options: options.to_value("PatchOptions"),
     };
     let (written, created) = cx.registry.update(cx, storage, &update).await?;
@@ -113,16 +136,29 @@ fn patched(
     options: &WriteOptions,
     old: &Value,
 ) -> Result<Value, Status> {
-    if old.is_null() {
-        return Err(cx.not_found(cx.name()));
+    let mut object = match patch {
+        Patch::Apply(patch) => {
+            let live = (!old.is_null()).then_some(old);
+            let patch = conversion::to_stored(&cx.resource, storage, patch.clone())?;
+            let applied = fields::apply(cx, storage, live, &patch, options.force.unwrap_or_default())?;
+            conversion::to_served(&cx.resource, applied)?
+        }
+        _ if old.is_null() => return Err(cx.not_found(cx.name())),
+        _ => {
+            let mut object = conversion::to_served(&cx.resource, old.clone())?;
+            patch.apply_to(&mut object, cx.resource.schema.as_ref())?;
+            object
+        }
+    };
+    if old.is_null() && object::name(&object).is_empty() {
+        object::set_meta(&mut object, "name", cx.name());
     }
-    let mut object = conversion::to_served(&cx.resource, old.clone())?;
-    patch.apply_to(&mut object, cx.resource.schema.as_ref())?;
     let strict = options.field_validation != FieldValidation::Ignore;
     let mut faults = if strict { patch.unknown_fields() } else { Vec::new() };
     let mut object = match &cx.resource.schema {
         Some(schema) => {
-            let decoded = decode::normalize(&object, schema, strict).map_err(|e| not_decodable(&object, &e))?;
+            let decoded =
+                decode::normalize(&object, schema, strict).map_err(|e| not_decodable(&object, &e))?;
             faults.extend(decoded.strict_errors);
             decoded.value
         }
@@ -142,7 +178,12 @@ fn patched(
 }
 
 /// A patch may name the resourceVersion it is meant for; taking it away means "whatever is there".
-fn check_version_kept(object: &Value, old: &Value, cx: &RequestContext, storage: &Storage) -> Result<(), Status> {
+fn check_version_kept(
+    object: &Value,
+    old: &Value,
+    cx: &RequestContext,
+    storage: &Storage,
+) -> Result<(), Status> {
     let given = object::meta_str(object, "resourceVersion");
     if given.is_empty() || given == object::meta_str(old, "resourceVersion") {
         return Ok(());

@@ -8,7 +8,8 @@ use knarr_api::decode::Format;
 use knarr_api::status::Status;
 use serde_json::{Value, json};
 
-use super::negotiate::{ACCEPTED, JSON, Output, Shape};
+use super::negotiate::{JSON, Output, Shape};
+use super::{protobuf, table};
 use crate::catalogue::Resource;
 use crate::context::RequestContext;
 use crate::registry::Written;
@@ -57,7 +58,7 @@ pub fn encode(output: &Output, value: &Value) -> Result<Bytes, Status> {
             Ok(text.into())
         }
         Format::Yaml => Ok(serde_yaml::to_string(value).map_err(Status::internal)?.into()),
-        Format::Protobuf => Err(Status::not_acceptable(ACCEPTED)),
+        Format::Protobuf => protobuf::encode(value),
     }
 }
 
@@ -89,7 +90,7 @@ pub fn object(
     let shown = match output.shape {
         Shape::Full => object,
         Shape::Partial | Shape::PartialList => partial(object, output.meta_version),
-        Shape::Table => return Err(Status::not_acceptable(ACCEPTED)),
+        Shape::Table => table::of_object(cx, output, &object, true)?,
     };
     value(code, output, &shown)
 }
@@ -109,7 +110,9 @@ pub fn written(
 
 /// Whether objects are served as they are stored.
 pub fn is_storage_version(resource: &Resource) -> bool {
-    resource.stored().is_some_and(|storage| storage.version == resource.version && storage.group == resource.group)
+    resource
+        .stored()
+        .is_some_and(|storage| storage.version == resource.version && storage.group == resource.group)
 }
 
 /// `PartialObjectMetadata` of an object.

@@ -89,6 +89,7 @@ async fn update(
         part: Part::Main,
         make: &make,
         uid: (!uid.is_empty()).then_some(uid),
+        applies: false,
         force_create: false,
         options,
     };
@@ -130,7 +131,9 @@ fn of(object: &Value, paths: &ScalePaths) -> Result<Value, Status> {
     }
     let replicas = number(&paths.spec_replicas);
     let spec = if replicas == json!(0) { json!({}) } else { json!({"replicas": replicas}) };
-    Ok(json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status}))
+    Ok(
+        json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status}),
+    )
 }
 
 /// A selector as text: from a LabelSelector, from a map of labels, or from text.

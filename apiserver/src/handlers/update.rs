@@ -34,6 +34,7 @@ pub async fn update(mut call: Call) -> Result<Response<Body>, Status> {
         part: part(cx),
         make: &make,
         uid: (!uid.is_empty()).then_some(uid.as_str()),
+        applies: false,
         force_create: false,
         options: options.to_value("UpdateOptions"),
     };

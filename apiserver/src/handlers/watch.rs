@@ -1,12 +1,12 @@
 //! Watches: events as they happen, everything pending in one write, each encoded once for all its watchers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures::stream;
-use http::header::TRANSFER_ENCODING;
 use http::{Response, StatusCode};
 use knarr_api::decode::Format;
 use knarr_api::status::Status;
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::negotiate::{JSON, Output, Shape};
 use super::options::{ListOptions, parse_version};
-use super::{Call, of_object, respond};
+use super::{Call, of_object, protobuf, respond, table};
 use crate::cache::{Delivery, EventType, Snapshot, Subscription};
 use crate::catalogue::Storage;
 use crate::context::RequestContext;
@@ -34,6 +34,11 @@ pub async fn watch(call: Call) -> Result<Response<Body>, Status> {
     output.pretty = false;
     let storage = cx.resource.stored().ok_or_else(Status::method_not_allowed)?;
     let options = ListOptions::parse(cx, true)?;
+    let content_type = match output.format {
+        Format::Json => JSON,
+        Format::Yaml => "application/yaml;stream=watch",
+        Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+    };
     let started = start(cx, storage, &options).await;
     let body = match started {
         Ok(watcher) => watcher.into_body(cx, output, &options),
@@ -41,9 +46,7 @@ pub async fn watch(call: Call) -> Result<Response<Body>, Status> {
         Err(status) if status.code == 410 => Body::from(error_event(&status)),
         Err(status) => return Err(status),
     };
-    let mut response = respond::response(StatusCode::OK, JSON, body);
-    response.headers_mut().remove(TRANSFER_ENCODING);
-    Ok(response)
+    Ok(respond::response(StatusCode::OK, content_type, body))
 }
 
 /// A watch that is about to be sent.
@@ -102,6 +105,7 @@ impl Watcher {
             stored_form: output.is_stored_form() && respond::is_storage_version(&cx.resource),
             cx: cx.clone(),
             output,
+            headed: AtomicBool::new(false),
         };
         let first = self.first(&encoder);
         let stream = Stream { encoder, subscription: self.subscription, deadline: Instant::now() + timeout };
@@ -147,7 +151,8 @@ impl Stream {
     async fn next(&mut self) -> Option<Bytes> {
         let mut pending = Vec::new();
         let received =
-            tokio::time::timeout_at(self.deadline, self.subscription.events.recv_many(&mut pending, BATCH)).await;
+            tokio::time::timeout_at(self.deadline, self.subscription.events.recv_many(&mut pending, BATCH))
+                .await;
         if received.unwrap_or_default() == 0 {
             return None;
         }
@@ -168,6 +173,8 @@ struct Encoder {
     output: Output,
     /// Events can be sent as they are encoded for all.
     stored_form: bool,
+    /// A table's columns were sent; later events leave them out.
+    headed: AtomicBool,
 }
 
 impl Encoder {
@@ -194,14 +201,28 @@ impl Encoder {
     }
 
     fn show(&self, object: Value) -> Result<Value, Status> {
-        let object = conversion::to_served(&self.cx.resource, object)?;
+        self.shape(conversion::to_served(&self.cx.resource, object)?)
+    }
+
+    /// An object of the served version in the shape asked for.
+    fn shape(&self, object: Value) -> Result<Value, Status> {
         Ok(match self.output.shape {
             Shape::Partial | Shape::PartialList => respond::partial(object, self.output.meta_version),
-            Shape::Full | Shape::Table => object,
+            Shape::Full => object,
+            Shape::Table => {
+                let with_head = !self.headed.swap(true, Ordering::Relaxed);
+                table::of_object(&self.cx, &self.output, &object, with_head)?
+            }
         })
     }
 
     fn frame(&self, kind: &str, object: Value) -> Bytes {
+        if self.output.format == Format::Protobuf {
+            return protobuf::frame(kind, &object).unwrap_or_else(|status| {
+                tracing::error!(kind = &*self.cx.resource.kind, %status, "an event has no protobuf form");
+                Bytes::new()
+            });
+        }
         let event = json!({"type": kind, "object": object});
         match self.output.format {
             Format::Yaml => format!("---\n{}", serde_yaml::to_string(&event).unwrap_or_default()).into(),
@@ -215,13 +236,12 @@ impl Encoder {
         if ends_initial {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        let (kind, api_version) = match self.output.shape {
-            Shape::Partial | Shape::PartialList => {
-                ("PartialObjectMetadata".to_owned(), format!("meta.k8s.io/{}", self.output.meta_version))
-            }
-            Shape::Full | Shape::Table => (self.cx.resource.kind.to_string(), self.cx.resource.api_version()),
-        };
-        self.frame("BOOKMARK", json!({"kind": kind, "apiVersion": api_version, "metadata": metadata}))
+        let (kind, api_version) = (&self.cx.resource.kind, self.cx.resource.api_version());
+        let object = json!({"kind": kind, "apiVersion": api_version, "metadata": metadata});
+        match self.shape(object) {
+            Ok(object) => self.frame("BOOKMARK", object),
+            Err(status) => error_event(&status),
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
@@ -44,8 +44,9 @@ impl Authority {
     pub fn open(dir: &Path, name: &str, common_name: &str, now: Timestamp) -> Result<Self, Error> {
         let (crt, key) = (dir.join(format!("{name}.crt")), dir.join(format!("{name}.key")));
         match (files::read(&crt)?, files::read(&key)?) {
-            (Some(pem), Some(key_pem)) => Self::from_pem(&pem, &key_pem)
-                .map_err(|cause| Error::Malformed { path: crt, cause }),
+            (Some(pem), Some(key_pem)) => {
+                Self::from_pem(&pem, &key_pem).map_err(|cause| Error::Malformed { path: crt, cause })
+            }
             (None, None) => {
                 let (authority, key_pem) = Self::generate(common_name, now)?;
                 // The key first: a crash in between leaves a key without certificate, which is reported, and
@@ -55,7 +56,9 @@ impl Authority {
                 Ok(authority)
             }
             (Some(_), None) => Err(Error::Malformed { path: crt, cause: "its key file is missing".into() }),
-            (None, Some(_)) => Err(Error::Malformed { path: key, cause: "its certificate file is missing".into() }),
+            (None, Some(_)) => {
+                Err(Error::Malformed { path: key, cause: "its certificate file is missing".into() })
+            }
         }
     }
 
@@ -85,11 +88,8 @@ impl Authority {
         (params.not_before, params.not_after) = validity(common_name, now, AUTHORITY_LIFETIME)?;
         let certificate = params.self_signed(&key).map_err(failed)?;
         let key_pem = key.serialize_pem();
-        let authority = Self {
-            pem: certificate.pem(),
-            der: certificate.der().clone(),
-            issuer: Issuer::new(params, key),
-        };
+        let authority =
+            Self { pem: certificate.pem(), der: certificate.der().clone(), issuer: Issuer::new(params, key) };
         Ok((authority, key_pem))
     }
 

@@ -48,7 +48,8 @@ impl Pki {
         files::create_dir(&settings.dir)?;
         let now = clock.now();
         let ca = Arc::new(Authority::open(&settings.dir, "ca", "kubernetes", now)?);
-        let front_proxy_ca = Arc::new(Authority::open(&settings.dir, "front-proxy-ca", "front-proxy-ca", now)?);
+        let front_proxy_ca =
+            Arc::new(Authority::open(&settings.dir, "front-proxy-ca", "front-proxy-ca", now)?);
         let service_accounts = Arc::new(SigningKey::open(&settings.dir)?);
         let names =
             Names::of_api_server(&settings.domain, settings.service_ip, &settings.hostname, &settings.extra);

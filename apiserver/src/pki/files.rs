@@ -11,11 +11,11 @@ use super::Error;
 const MAX_BYTES: u64 = 1 << 20;
 
 pub fn create_dir(path: &Path) -> Result<(), Error> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|cause| Error::File { doing: "creating", path: path.to_owned(), cause })
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|cause| Error::File {
+        doing: "creating",
+        path: path.to_owned(),
+        cause,
+    })
 }
 
 /// The file's text, `None` where there is none.
@@ -42,7 +42,8 @@ pub fn write(path: &Path, text: &str) -> Result<(), Error> {
         Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(failed(cause)),
         _ => {}
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh).map_err(failed)?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh).map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
     fs::rename(&fresh, path).map_err(failed)
 }

@@ -15,13 +15,15 @@ impl Names {
     /// What the API server's certificate must name: the `kubernetes` service under all its names, its address,
     /// this machine, and what the operator adds.
     pub fn of_api_server(domain: &str, service_ip: IpAddr, host: &str, extra: &Names) -> Self {
-        let mut dns: Vec<String> = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"]
-            .map(str::to_owned)
-            .into();
+        let mut dns: Vec<String> =
+            ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"]
+                .map(str::to_owned)
+                .into();
         dns.push(format!("kubernetes.default.svc.{domain}"));
         dns.push(host.to_owned());
         dns.extend_from_slice(&extra.dns);
-        let mut ips = vec![service_ip, IpAddr::from([127, 0, 0, 1]), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)];
+        let mut ips =
+            vec![service_ip, IpAddr::from([127, 0, 0, 1]), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)];
         ips.extend_from_slice(&extra.ips);
         dns.retain(|name| !name.is_empty());
         dns.sort();

@@ -9,6 +9,7 @@ use super::{Registry, Written, attributes, invalid, metadata, store_failure};
 use crate::admission::{Attributes, Operation};
 use crate::catalogue::Storage;
 use crate::context::RequestContext;
+use crate::fields;
 use crate::object;
 use crate::stored::{self, Stored};
 
@@ -25,6 +26,7 @@ impl Registry {
         options: Value,
     ) -> Result<Written, Status> {
         ensure_namespace(&mut object, cx.namespace())?;
+        fields::track(cx, storage, None, &mut object);
         let mut attributes = attributes(cx, Operation::Create, object::name(&object), options);
         attributes.object = Some(object);
         self.admit(&mut attributes).await?;
@@ -33,7 +35,8 @@ impl Registry {
 
     /// Lets admission complete the object.
     pub async fn admit(&self, attributes: &mut Attributes) -> Result<(), Status> {
-        let Some(admission) = self.admission().filter(|admission| admission.handles(attributes.operation)) else {
+        let Some(admission) = self.admission().filter(|admission| admission.handles(attributes.operation))
+        else {
             return Ok(());
         };
         admission.admit(attributes).await
@@ -41,7 +44,8 @@ impl Registry {
 
     /// Asks admission whether the object may be stored as it is.
     pub async fn check(&self, attributes: &Attributes) -> Result<(), Status> {
-        let Some(admission) = self.admission().filter(|admission| admission.handles(attributes.operation)) else {
+        let Some(admission) = self.admission().filter(|admission| admission.handles(attributes.operation))
+        else {
             return Ok(());
         };
         admission.validate(attributes).await
@@ -54,7 +58,8 @@ impl Registry {
         mut attributes: Attributes,
     ) -> Result<Written, Status> {
         let object = attributes.object.take().unwrap_or_default();
-        let generated = object::name(&object).is_empty() && !object::meta_str(&object, "generateName").is_empty();
+        let generated =
+            object::name(&object).is_empty() && !object::meta_str(&object, "generateName").is_empty();
         if !generated {
             return self.create_named(cx, storage, object, &mut attributes).await;
         }
@@ -133,7 +138,12 @@ impl Registry {
         self.put_new(cx, storage, object).await
     }
 
-    async fn put_new(&self, cx: &RequestContext, storage: &Storage, object: Value) -> Result<Written, Status> {
+    async fn put_new(
+        &self,
+        cx: &RequestContext,
+        storage: &Storage,
+        object: Value,
+    ) -> Result<Written, Status> {
         let name = object::name(&object);
         let key = storage.key(object::namespace(&object), name);
         let exists = || Status::already_exists(&storage.group, &storage.resource, name);

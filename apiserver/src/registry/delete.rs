@@ -59,7 +59,8 @@ impl DeleteOptions {
                 errors.push(Error::not_supported(&path, policy, &supported));
             }
         }
-        if let Some(values) = self.dry_run.as_ref().filter(|values| values.iter().any(|value| value != "All")) {
+        if let Some(values) = self.dry_run.as_ref().filter(|values| values.iter().any(|value| value != "All"))
+        {
             errors.push(Error::not_supported(&Path::new("dryRun"), values.clone(), &["All"]));
         }
         errors
@@ -139,7 +140,9 @@ impl Registry {
             Verdict::Pending => Ok(Some(Deleted::Marked(Written::new(object, stored)))),
             Verdict::Remove => self.remove(cx, storage, object, &kv).await,
             Verdict::Mark { object, then_remove } => {
-                let Some(written) = self.mark(cx, storage, object, stored, &kv).await? else { return Ok(None) };
+                let Some(written) = self.mark(cx, storage, object, stored, &kv).await? else {
+                    return Ok(None);
+                };
                 if !then_remove {
                     return Ok(Some(Deleted::Marked(written)));
                 }
@@ -196,7 +199,13 @@ impl Registry {
         }
     }
 
-    fn judge(&self, cx: &RequestContext, storage: &Storage, mut object: Value, options: &DeleteOptions) -> Verdict {
+    fn judge(
+        &self,
+        cx: &RequestContext,
+        storage: &Storage,
+        mut object: Value,
+        options: &DeleteOptions,
+    ) -> Verdict {
         match storage.strategy.prepare_for_delete(&cx.strategy(), &mut object) {
             Some(DeleteStep::Mark) => return Verdict::Mark { object, then_remove: false },
             Some(DeleteStep::Wait) => return Verdict::Pending,
@@ -234,7 +243,8 @@ impl Registry {
             }
             return Grace::Seconds(period);
         }
-        let given = object::meta_i64(object, "deletionGracePeriodSeconds").map_or(0, |s| if s < 0 { 1 } else { s });
+        let given =
+            object::meta_i64(object, "deletionGracePeriodSeconds").map_or(0, |s| if s < 0 { 1 } else { s });
         if given == 0 {
             return Grace::None;
         }
@@ -281,9 +291,15 @@ fn set_deletion(object: &mut Value, now: jiff::Timestamp, period: i64) {
     object::set_meta(object, "deletionGracePeriodSeconds", period);
 }
 
-fn check_preconditions(storage: &Storage, options: &DeleteOptions, object: &Value, key: &str) -> Result<(), Status> {
+fn check_preconditions(
+    storage: &Storage,
+    options: &DeleteOptions,
+    object: &Value,
+    key: &str,
+) -> Result<(), Status> {
     let Some(wanted) = &options.preconditions else { return Ok(()) };
-    let checks = [("UID", &wanted.uid, "uid"), ("ResourceVersion", &wanted.resource_version, "resourceVersion")];
+    let checks =
+        [("UID", &wanted.uid, "uid"), ("ResourceVersion", &wanted.resource_version, "resourceVersion")];
     for (field, wanted, at) in checks {
         let found = object::meta_str(object, at);
         if let Some(wanted) = wanted.as_ref().filter(|wanted| *wanted != found) {
@@ -297,8 +313,11 @@ fn check_preconditions(storage: &Storage, options: &DeleteOptions, object: &Valu
 /// The finalizers an object is left with when it is deleted with these options.
 fn deletion_finalizers(object: &Value, options: &DeleteOptions, default: GarbageCollection) -> Vec<String> {
     let known = object::finalizers(object);
-    let mut finalizers: Vec<String> =
-        known.iter().filter(|name| **name != ORPHAN && **name != FOREGROUND).map(|name| (*name).to_owned()).collect();
+    let mut finalizers: Vec<String> = known
+        .iter()
+        .filter(|name| **name != ORPHAN && **name != FOREGROUND)
+        .map(|name| (*name).to_owned())
+        .collect();
     let policy = options.propagation_policy.as_deref();
     let explicit = match (options.orphan_dependents, policy) {
         (Some(true), _) | (None, Some("Orphan")) => Some(Some(ORPHAN)),
@@ -326,15 +345,22 @@ mod tests {
     #[test]
     fn propagation_decides_the_finalizers() {
         let with = |names: &[&str]| json!({"metadata": {"finalizers": names}});
-        let policy = |text: &str| DeleteOptions { propagation_policy: Some(text.into()), ..DeleteOptions::default() };
+        let policy =
+            |text: &str| DeleteOptions { propagation_policy: Some(text.into()), ..DeleteOptions::default() };
         let none = DeleteOptions::default();
         let background = GarbageCollection::Background;
         assert_eq!(deletion_finalizers(&with(&["a"]), &none, background), ["a"]);
         assert_eq!(deletion_finalizers(&with(&["a"]), &policy("Orphan"), background), ["a", "orphan"]);
-        assert_eq!(deletion_finalizers(&with(&[]), &policy("Foreground"), background), ["foregroundDeletion"]);
+        assert_eq!(
+            deletion_finalizers(&with(&[]), &policy("Foreground"), background),
+            ["foregroundDeletion"]
+        );
         assert_eq!(deletion_finalizers(&with(&["orphan"]), &policy("Background"), background), [""; 0]);
         assert_eq!(deletion_finalizers(&with(&["orphan"]), &none, background), ["orphan"]);
         assert_eq!(deletion_finalizers(&with(&[]), &none, GarbageCollection::Orphan), ["orphan"]);
-        assert_eq!(deletion_finalizers(&with(&[]), &policy("Orphan"), GarbageCollection::Unsupported), [""; 0]);
+        assert_eq!(
+            deletion_finalizers(&with(&[]), &policy("Orphan"), GarbageCollection::Unsupported),
+            [""; 0]
+        );
     }
 }

@@ -9,7 +9,8 @@ pub fn invalid(group: &str, kind: &str, name: &str, errors: ErrorList) -> Result
     if errors.is_empty() {
         return Ok(());
     }
-    let causes = errors.causes().into_iter().map(|cause| Cause::new(cause.reason, cause.field, cause.message));
+    let causes =
+        errors.causes().into_iter().map(|cause| Cause::new(cause.reason, cause.field, cause.message));
     Err(Status::invalid(group, kind, name, causes))
 }
 
@@ -19,7 +20,9 @@ pub fn store_failure(error: StoreError) -> Status {
         StoreError::Compacted { requested, oldest } => {
             Status::expired(format!("too old resource version: {requested} ({oldest})"))
         }
-        StoreError::Future { requested, current } => Status::resource_version_too_large(requested.0, current.0, 1),
+        StoreError::Future { requested, current } => {
+            Status::resource_version_too_large(requested.0, current.0, 1)
+        }
         StoreError::Closed => Status::service_unavailable("the server is shutting down"),
         StoreError::NoSpace { .. }
         | StoreError::Lagged(_)

@@ -16,7 +16,9 @@ pub fn validate(object: &Value, namespaced: bool, name_rule: fn(&str, bool) -> V
     let generate_name = object::meta_str(object, "generateName");
     if !generate_name.is_empty() {
         let at = path.child("generateName");
-        errors.extend(name_rule(generate_name, true).into_iter().map(|m| Error::invalid(&at, generate_name, m)));
+        errors.extend(
+            name_rule(generate_name, true).into_iter().map(|m| Error::invalid(&at, generate_name, m)),
+        );
     }
     let name = object::name(object);
     let at = path.child("name");
@@ -28,7 +30,11 @@ pub fn validate(object: &Value, namespaced: bool, name_rule: fn(&str, bool) -> V
     errors.extend(validate_namespace(object::namespace(object), namespaced, &path.child("namespace")));
     let generation = object::meta_i64(object, "generation").unwrap_or_default();
     if generation < 0 {
-        errors.push(Error::invalid(&path.child("generation"), generation, "must be greater than or equal to 0"));
+        errors.push(Error::invalid(
+            &path.child("generation"),
+            generation,
+            "must be greater than or equal to 0",
+        ));
     }
     errors.extend(validate_common(object, &path));
     errors.extend(validate_finalizers(object, &path.child("finalizers")));
@@ -38,9 +44,10 @@ pub fn validate(object: &Value, namespaced: bool, name_rule: fn(&str, bool) -> V
 fn validate_namespace(namespace: &str, namespaced: bool, path: &Path) -> ErrorList {
     match (namespaced, namespace) {
         (true, "") => Error::required(path, "").into(),
-        (true, _) => {
-            names::name_is_dns_label(namespace, false).into_iter().map(|m| Error::invalid(path, namespace, m)).collect()
-        }
+        (true, _) => names::name_is_dns_label(namespace, false)
+            .into_iter()
+            .map(|m| Error::invalid(path, namespace, m))
+            .collect(),
         (false, "") => ErrorList::new(),
         (false, _) => Error::forbidden(path, "not allowed on this type").into(),
     }
@@ -60,8 +67,11 @@ pub fn validate_update(object: &Value, old: &Value) -> ErrorList {
     if generation < object::meta_i64(old, "generation").unwrap_or_default() {
         errors.push(Error::invalid(&path.child("generation"), generation, "must not be decremented"));
     }
-    for field in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
-        let value = |o: &Value| object::metadata(o).and_then(|m| m.get(field)).cloned().unwrap_or(Value::Null);
+    for field in
+        ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"]
+    {
+        let value =
+            |o: &Value| object::metadata(o).and_then(|m| m.get(field)).cloned().unwrap_or(Value::Null);
         let (new, old) = (value(object), value(old));
         if new != old && !(is_unset(&new) && is_unset(&old)) {
             errors.push(Error::invalid(&path.child(field), new, IMMUTABLE));
@@ -87,12 +97,17 @@ fn validate_common(object: &Value, path: &Path) -> ErrorList {
 
 fn validate_owners(metadata: &Map<String, Value>, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
-    let references = metadata.get("ownerReferences").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let references =
+        metadata.get("ownerReferences").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let mut controller: Option<String> = None;
     for reference in references {
         let text = |field: &str| reference.get(field).and_then(Value::as_str).unwrap_or_default();
         if text("apiVersion").is_empty() {
-            errors.push(Error::invalid(&path.child("apiVersion"), text("apiVersion"), "version must not be empty"));
+            errors.push(Error::invalid(
+                &path.child("apiVersion"),
+                text("apiVersion"),
+                "version must not be empty",
+            ));
         }
         for field in ["kind", "name", "uid"] {
             if text(field).is_empty() {
@@ -123,7 +138,9 @@ fn validate_finalizers(object: &Value, path: &Path) -> ErrorList {
     let finalizers = object::finalizers(object);
     let mut errors = ErrorList::new();
     for name in &finalizers {
-        errors.extend(names::qualified_name(name).into_iter().map(|message| Error::invalid(path, *name, message)));
+        errors.extend(
+            names::qualified_name(name).into_iter().map(|message| Error::invalid(path, *name, message)),
+        );
     }
     if finalizers.contains(&ORPHAN) && finalizers.contains(&FOREGROUND) {
         let detail = format!("finalizer {ORPHAN} and {FOREGROUND} cannot be both set");
@@ -134,7 +151,8 @@ fn validate_finalizers(object: &Value, path: &Path) -> ErrorList {
 
 fn no_new_finalizers(object: &Value, old: &Value, path: &Path) -> Option<Error> {
     let known = object::finalizers(old);
-    let mut extra: Vec<&str> = object::finalizers(object).into_iter().filter(|name| !known.contains(name)).collect();
+    let mut extra: Vec<&str> =
+        object::finalizers(object).into_iter().filter(|name| !known.contains(name)).collect();
     if extra.is_empty() {
         return None;
     }

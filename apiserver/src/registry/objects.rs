@@ -48,12 +48,17 @@ impl Objects for Registry {
         name: &str,
     ) -> Result<Option<Stored>, Error> {
         let Some(storage) = self.storage_of(resource) else { return Ok(None) };
-        let found = Registry::get(self, &storage, namespace, name).await.map_err(|status| Error::Unavailable {
-            resource: resource.plural.to_owned(),
-            name: name.to_owned(),
-            cause: status.message,
-        })?;
-        Ok(found.map(|stored| Stored { namespace: namespace.into(), name: name.into(), json: stored.to_bytes() }))
+        let found =
+            Registry::get(self, &storage, namespace, name).await.map_err(|status| Error::Unavailable {
+                resource: resource.plural.to_owned(),
+                name: name.to_owned(),
+                cause: status.message,
+            })?;
+        Ok(found.map(|stored| Stored {
+            namespace: namespace.into(),
+            name: name.into(),
+            json: stored.to_bytes(),
+        }))
     }
 
     fn watch(&self, resource: Resource<'_>) -> BoxStream<'static, Change> {
@@ -63,7 +68,8 @@ impl Objects for Registry {
             loop {
                 changes.borrow_and_update();
                 let known = catalogue.load();
-                if let Some(storage) = known.preferred(&group, &plural).and_then(|resource| resource.stored()) {
+                if let Some(storage) = known.preferred(&group, &plural).and_then(|resource| resource.stored())
+                {
                     return Some(storage.clone());
                 }
                 drop(known);

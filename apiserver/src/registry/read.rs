@@ -69,15 +69,22 @@ impl Continue {
         let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|e| invalid(e.to_string()))?;
         let token: Token = serde_json::from_slice(&bytes).map_err(|e| invalid(e.to_string()))?;
         if token.v != "meta.k8s.io/v1" {
-            return Err(refuse(&format!("continue key is not valid: server does not recognize this encoded version {}", token.v)));
+            return Err(refuse(&format!(
+                "continue key is not valid: server does not recognize this encoded version {}",
+                token.v
+            )));
         }
         if token.rv == 0 {
-            return Err(refuse("continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)"));
+            return Err(refuse(
+                "continue key is not valid: incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
+            ));
         }
         let after = token.start.strip_suffix('\0').unwrap_or(&token.start);
         let clean = !after.is_empty() && after.split('/').all(|step| !matches!(step, "" | "." | ".."));
         if !clean {
-            return Err(refuse("continue key is not valid: encoded start key empty (version meta.k8s.io/v1)"));
+            return Err(refuse(
+                "continue key is not valid: encoded start key empty (version meta.k8s.io/v1)",
+            ));
         }
         Ok(Self { revision: u64::try_from(token.rv).ok(), after: after.to_owned() })
     }
@@ -91,7 +98,12 @@ impl Continue {
 
 impl Registry {
     /// The object as the store has it now; `None` where there is none.
-    pub async fn get(&self, storage: &Storage, namespace: &str, name: &str) -> Result<Option<Stored>, Status> {
+    pub async fn get(
+        &self,
+        storage: &Storage,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Stored>, Status> {
         let (found, _) = self.store.get(&storage.key(namespace, name)).await.map_err(store_failure)?;
         found.map(|kv| Stored::new(kv.value, kv.mod_revision.0).map_err(Status::internal)).transpose()
     }
@@ -133,7 +145,9 @@ impl Registry {
                 self.cache_at(revision).await?;
                 self.cache.revision()
             }
-            VersionMatch::Exact(revision) => return self.list_at(storage, request, Some(revision), None).await,
+            VersionMatch::Exact(revision) => {
+                return self.list_at(storage, request, Some(revision), None).await;
+            }
         };
         let snapshot = storage.cache.snapshot(request.selection, now);
         // A list that may be of any age is answered whole, as upstream's cache does.

@@ -102,7 +102,8 @@ impl Rules {
             status: has_status,
             status_on_create: is == ("", "nodes"),
             create_on_update: CREATE_ON_UPDATE.contains(&is),
-            unconditional_update: group != "admissionregistration.k8s.io" && !CONDITIONAL_UPDATE.contains(&is),
+            unconditional_update: group != "admissionregistration.k8s.io"
+                && !CONDITIONAL_UPDATE.contains(&is),
             garbage_collection: match is {
                 ("batch", "jobs") | ("", "replicationcontrollers") => GarbageCollection::Orphan,
                 (_, "events") => GarbageCollection::Unsupported,
@@ -117,7 +118,9 @@ impl Rules {
                 ("", "namespaces") => names::name_is_dns_label,
                 ("", "services") => names::name_is_dns_1035_label,
                 ("rbac.authorization.k8s.io", _) | (_, "events") => names::name_is_path_segment,
-                ("certificates.k8s.io", _) | ("networking.k8s.io", "ipaddresses") => names::name_is_path_segment,
+                ("certificates.k8s.io", _) | ("networking.k8s.io", "ipaddresses") => {
+                    names::name_is_path_segment
+                }
                 ("apiregistration.k8s.io", _) => names::name_is_path_segment,
                 _ => names::name_is_dns_subdomain,
             },

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use knarr_api::apply::keep_timestamps_of_unchanged;
 use knarr_api::field::{Error, ErrorList, Path};
 use knarr_api::status::Status;
 use knarr_storage::{Expect, KeyValue, Outcome};
@@ -13,6 +14,7 @@ use super::{Registry, Written, attributes, invalid, metadata, store_failure};
 use crate::admission::Operation;
 use crate::catalogue::Storage;
 use crate::context::RequestContext;
+use crate::fields;
 use crate::object;
 use crate::stored::{self, Stored};
 
@@ -34,6 +36,8 @@ pub struct Update<'a> {
     pub make: &'a (dyn Fn(&Value) -> Result<Value, Status> + Send + Sync),
     /// The object must have this uid.
     pub uid: Option<&'a str>,
+    /// `make` applies, and keeps the managed fields itself.
+    pub applies: bool,
     /// Creates what is not there even if the kind does not (server-side apply).
     pub force_create: bool,
     /// UpdateOptions or PatchOptions, for admission.
@@ -81,6 +85,9 @@ impl Registry {
         check_uid(cx, storage, update, "")?;
         let mut object = (update.make)(&Value::Null)?;
         ensure_namespace(&mut object, cx.namespace())?;
+        if !update.applies {
+            fields::track(cx, storage, None, &mut object);
+        }
         let mut attributes = attributes(cx, Operation::Create, update.name, update.options.clone());
         attributes.object = Some(object);
         self.admit(&mut attributes).await?;
@@ -97,7 +104,10 @@ impl Registry {
         let stored = Stored::new(kv.value.clone(), kv.mod_revision.0).map_err(Status::internal)?;
         let old = Arc::new(stored.to_value().map_err(Status::internal)?);
         check_uid(cx, storage, update, object::uid(&old))?;
-        let object = (update.make)(&old)?;
+        let mut object = (update.make)(&old)?;
+        if !update.applies {
+            fields::track(cx, storage, Some(&old), &mut object);
+        }
         let mut attributes = attributes(cx, Operation::Update, update.name, update.options.clone());
         attributes.object = Some(object);
         attributes.old_object = Some(old.clone());
@@ -111,6 +121,7 @@ impl Registry {
         };
         let done = async {
             prepare(cx, storage, update.part, &mut object, &old)?;
+            keep_timestamps_of_unchanged(&mut object, &old);
             attributes.object = Some(object);
             self.check(&attributes).await?;
             let object = attributes.object.take().unwrap_or_default();
@@ -213,8 +224,14 @@ fn check_version(
 ) -> Result<(), Status> {
     let given = object::resource_version(object).map_err(|text| {
         let path = Path::new("metadata").child("resourceVersion");
-        let error = Error::invalid(&path, text.as_str(), format!("strconv.ParseUint: parsing {text:?}: invalid syntax"));
-        invalid(&storage.group, &storage.kind, name, error.into()).err().unwrap_or_else(|| Status::bad_request(text))
+        let error = Error::invalid(
+            &path,
+            text.as_str(),
+            format!("strconv.ParseUint: parsing {text:?}: invalid syntax"),
+        );
+        invalid(&storage.group, &storage.kind, name, error.into())
+            .err()
+            .unwrap_or_else(|| Status::bad_request(text))
     })?;
     if given == 0 && !storage.rules.unconditional_update {
         let path = Path::new("metadata").child("resourceVersion");
@@ -268,9 +285,11 @@ fn prepare(
     let warnings = match part {
         Part::Main => storage.strategy.warnings(&strategy, object, Some(old)),
         Part::Status => Vec::new(),
-        Part::Subresource(name) => {
-            storage.strategy.subresource(name).map(|rules| rules.warnings(&strategy, object, old)).unwrap_or_default()
-        }
+        Part::Subresource(name) => storage
+            .strategy
+            .subresource(name)
+            .map(|rules| rules.warnings(&strategy, object, old))
+            .unwrap_or_default(),
     };
     warnings.into_iter().for_each(|warning| cx.remarks.warn(warning));
     Ok(())
@@ -287,7 +306,13 @@ fn dedup(errors: ErrorList) -> ErrorList {
     kept.into()
 }
 
-fn validate(cx: &RequestContext, storage: &Storage, part: Part<'_>, object: &Value, old: &Value) -> ErrorList {
+fn validate(
+    cx: &RequestContext,
+    storage: &Storage,
+    part: Part<'_>,
+    object: &Value,
+    old: &Value,
+) -> ErrorList {
     let strategy = cx.strategy();
     match part {
         Part::Main => storage.strategy.validate_update(&strategy, object, old),

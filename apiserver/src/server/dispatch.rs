@@ -11,10 +11,21 @@ use super::Inner;
 use crate::handlers::{self, FORMATS, negotiate, respond};
 use crate::request_info::RequestInfo;
 use crate::user::User;
-use crate::{discovery, version};
+use crate::{discovery, openapi, version};
 
 /// Paths that `/` lists beside those of groups.
-const PATHS: &[&str] = &["/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/readyz", "/version"];
+const PATHS: &[&str] = &[
+    "/api",
+    "/api/v1",
+    "/apis",
+    "/healthz",
+    "/livez",
+    "/metrics",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/readyz",
+    "/version",
+];
 
 impl Inner {
     /// Serves a request that passed all filters.
@@ -28,7 +39,9 @@ impl Inner {
             return Ok(handlers::serve(self.registry.clone(), info, user, request).await);
         }
         let query: Vec<(String, String)> =
-            form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes()).into_owned().collect();
+            form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes())
+                .into_owned()
+                .collect();
         if let Some(response) = self.health.serve(&info.path, &query) {
             return Ok(response);
         }
@@ -38,6 +51,9 @@ impl Inner {
         let pretty = query.iter().find(|(key, _)| key == "pretty").map(|(_, value)| value.as_str());
         let catalogue = self.registry.catalogue();
         if let Some(answer) = discovery::serve(&catalogue, &info.path, request.headers(), pretty) {
+            return answer;
+        }
+        if let Some(answer) = openapi::serve(&catalogue, &info.path, request.headers(), &query) {
             return answer;
         }
         match info.path.as_str() {
@@ -57,7 +73,9 @@ impl Inner {
         let mut paths: Vec<String> = PATHS.iter().map(|path| (*path).to_owned()).collect();
         for group in catalogue.groups.iter().filter(|group| !group.name.is_empty()) {
             paths.push(format!("/apis/{}", group.name));
-            paths.extend(group.versions.iter().map(|version| format!("/apis/{}/{}", group.name, version.name)));
+            paths.extend(
+                group.versions.iter().map(|version| format!("/apis/{}/{}", group.name, version.name)),
+            );
         }
         paths.sort_unstable();
         json!({"paths": paths})
@@ -65,7 +83,8 @@ impl Inner {
 }
 
 fn document(request: &Request<Body>, pretty: Option<&str>, value: &Value) -> Result<Response<Body>, Status> {
-    let mut output = negotiate::output(request.headers(), pretty, FORMATS, |shape| shape == negotiate::Shape::Full)?;
+    let mut output =
+        negotiate::output(request.headers(), pretty, FORMATS, |shape| shape == negotiate::Shape::Full)?;
     // These few are for people, too.
     output.pretty = output.format == knarr_api::decode::Format::Json;
     respond::value(StatusCode::OK, &output, value)

@@ -57,7 +57,11 @@ impl ApiServer {
         drop(listener);
         self.stop();
         draining.cancel();
-        let finish = async { while let Some(ended) = connections.join_next().await { report(ended) } };
+        let finish = async {
+            while let Some(ended) = connections.join_next().await {
+                report(ended)
+            }
+        };
         if tokio::time::timeout(DRAIN, finish).await.is_err() {
             tracing::warn!("requests that did not finish in time are cut off");
         }

@@ -59,8 +59,10 @@ impl NodeRestriction {
         }
         match api_reference(pod) {
             None => Ok(()),
-            Some(resource) => Err(attributes
-                .forbidden(format!("node {node:?} can not create pods that reference {resource}"))),
+            Some(resource) => {
+                Err(attributes
+                    .forbidden(format!("node {node:?} can not create pods that reference {resource}")))
+            }
         }
     }
 }
@@ -77,7 +79,9 @@ fn mirror_owner<'a>(node: &str, pod: &'a Value) -> Result<&'a Value, Why> {
     let owners: Vec<&Value> = items(&pod["metadata"]["ownerReferences"]).collect();
     let owner = match owners.as_slice() {
         [one] => *one,
-        [] => return Err(format!("node {node:?} can only create pods with an owner reference set to itself")),
+        [] => {
+            return Err(format!("node {node:?} can only create pods with an owner reference set to itself"));
+        }
         _ => {
             return Err(format!(
                 "node {node:?} can only create pods with a single owner reference set to itself"
@@ -100,7 +104,9 @@ fn mirror_owner<'a>(node: &str, pod: &'a Value) -> Result<&'a Value, Why> {
 }
 
 fn pod_status(node: &str, attributes: &Attributes) -> Result<(), Why> {
-    let (Some(new), Some(old)) = (&attributes.object, attributes.old_object.as_deref()) else { return Ok(()) };
+    let (Some(new), Some(old)) = (&attributes.object, attributes.old_object.as_deref()) else {
+        return Ok(());
+    };
     if old["spec"]["nodeName"] != node {
         return Err(format!(
             "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
@@ -168,9 +174,11 @@ fn api_reference(pod: &Value) -> Option<&'static str> {
     }
     let containers = || CONTAINER_LISTS.iter().flat_map(|(list, _)| items(&spec[*list]));
     let volume_secret = |volume: &Value| {
-        volume.as_object().into_iter().flat_map(|volume| volume.values()).any(|source| {
-            source["secretRef"].is_object() || source["nodePublishSecretRef"].is_object()
-        })
+        volume
+            .as_object()
+            .into_iter()
+            .flat_map(|volume| volume.values())
+            .any(|source| source["secretRef"].is_object() || source["nodePublishSecretRef"].is_object())
     };
     let secrets = containers().any(|container| environment_secrets(container).next().is_some())
         || items(&spec["imagePullSecrets"]).next().is_some()
@@ -219,7 +227,10 @@ mod tests {
     #[test]
     fn a_mirror_pod_needs_nothing_of_the_api() {
         let table = [
-            (json!({"containers": [{"name": "c"}], "volumes": [{"name": "h", "hostPath": {"path": "/"}}]}), None),
+            (
+                json!({"containers": [{"name": "c"}], "volumes": [{"name": "h", "hostPath": {"path": "/"}}]}),
+                None,
+            ),
             (json!({"serviceAccountName": "x"}), Some("serviceaccounts")),
             (json!({"volumes": [{"name": "s", "secret": {}}]}), Some("secrets (via secret volumes)")),
             (json!({"volumes": [{"name": "p", "projected": {"sources": [{"downwardAPI": {}}]}}]}), None),
@@ -227,10 +238,7 @@ mod tests {
                 json!({"volumes": [{"name": "p", "projected": {"sources": [{"serviceAccountToken": {}}]}}]}),
                 Some("serviceaccounts (via projected volumes)"),
             ),
-            (
-                json!({"containers": [{"envFrom": [{"configMapRef": {"name": "c"}}]}]}),
-                Some("configmaps"),
-            ),
+            (json!({"containers": [{"envFrom": [{"configMapRef": {"name": "c"}}]}]}), Some("configmaps")),
         ];
         for (spec, expected) in table {
             assert_eq!(api_reference(&json!({"spec": spec})), expected);

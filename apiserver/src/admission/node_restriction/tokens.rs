@@ -108,7 +108,11 @@ impl NodeRestriction {
         Ok(volume.map(|volume| text(&volume["spec"]["csi"]["driver"]).to_owned()).unwrap_or_default())
     }
 
-    pub(super) async fn certificate_request(&self, node: &str, attributes: &Attributes) -> Result<(), Status> {
+    pub(super) async fn certificate_request(
+        &self,
+        node: &str,
+        attributes: &Attributes,
+    ) -> Result<(), Status> {
         let refuse = |why: String| Err(attributes.forbidden(why));
         if attributes.operation != Operation::Create {
             return refuse(format!("unexpected operation {}", attributes.operation.as_str()));
@@ -130,7 +134,11 @@ impl NodeRestriction {
         let account = text(&spec["serviceAccountName"]);
         let uids = [
             ("node", self.object("nodes", "", node).await?, "nodeUID"),
-            ("service account", self.object("serviceaccounts", namespace, account).await?, "serviceAccountUID"),
+            (
+                "service account",
+                self.object("serviceaccounts", namespace, account).await?,
+                "serviceAccountUID",
+            ),
         ];
         for (what, object, field) in uids {
             if object["metadata"]["uid"] != spec[field] {

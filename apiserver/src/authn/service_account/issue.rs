@@ -88,10 +88,15 @@ impl TokenIssuer {
         let account = self.read("serviceaccounts", namespace, name).await?;
         let wanted_uid = text(&object["metadata"]["uid"]);
         if !wanted_uid.is_empty() && wanted_uid != account.metadata.uid {
-            return Err(Status::conflict("authentication.k8s.io", "TokenRequest", name, format!(
-                "the UID in the token request ({wanted_uid}) does not match the UID of the service account ({})",
-                account.metadata.uid
-            )));
+            return Err(Status::conflict(
+                "authentication.k8s.io",
+                "TokenRequest",
+                name,
+                format!(
+                    "the UID in the token request ({wanted_uid}) does not match the UID of the service account ({})",
+                    account.metadata.uid
+                ),
+            ));
         }
         let now = self.clock.now();
         self.complete(&mut object, namespace, name, &account.metadata.uid, now, remarks)?;
@@ -107,8 +112,8 @@ impl TokenIssuer {
         let token = jsonwebtoken::encode(&header, &claims, &self.key.key)
             .map_err(|error| Status::internal(format!("failed to generate token: {error}")))?;
         let seconds = object["spec"]["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);
-        let expires = Timestamp::from_second(now.as_second().saturating_add(seconds))
-            .map_err(Status::internal)?;
+        let expires =
+            Timestamp::from_second(now.as_second().saturating_add(seconds)).map_err(Status::internal)?;
         object["status"] = json!({"token": token, "expirationTimestamp": expires.to_string()});
         Ok(object)
     }
@@ -193,9 +198,14 @@ impl TokenIssuer {
         };
         let wanted = text(&reference["uid"]);
         if !wanted.is_empty() && wanted != uid {
-            return Err(Status::conflict("", kind, name, format!(
-                "the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have been deleted and then recreated"
-            )));
+            return Err(Status::conflict(
+                "",
+                kind,
+                name,
+                format!(
+                    "the UID in the bound object reference ({wanted}) does not match the UID in record. The object might have been deleted and then recreated"
+                ),
+            ));
         }
         Ok(binding)
     }

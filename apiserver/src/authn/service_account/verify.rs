@@ -12,8 +12,8 @@ use serde::Deserialize;
 use super::claims::{Claims, NamedUid};
 use super::{groups, username};
 use crate::authn::{Authenticated, Rejected, TokenAuthenticator};
-use crate::objects::{Objects, Resource};
 use crate::authz::quoted;
+use crate::objects::{Objects, Resource};
 use crate::pki::VerifyingKey;
 use crate::user::UserInfo;
 
@@ -103,7 +103,9 @@ impl ServiceAccountTokens {
             }
         };
         let parsed = stored.map(|stored| serde_json::from_slice::<Existing>(&stored.json)).transpose();
-        Ok(parsed.map_err(|e| rejected(format!("{plural} {namespace}/{name} does not parse: {e}")))?.map(|e| e.metadata))
+        Ok(parsed
+            .map_err(|e| rejected(format!("{plural} {namespace}/{name} does not parse: {e}")))?
+            .map(|e| e.metadata))
     }
 
     fn gone(&self, meta: &Meta) -> bool {

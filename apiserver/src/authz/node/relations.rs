@@ -2,7 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use k8s_openapi::api::core::v1::{Container, EphemeralContainer, EnvFromSource, EnvVar, Pod, PodSpec, Volume};
+use k8s_openapi::api::core::v1::{
+    Container, EnvFromSource, EnvVar, EphemeralContainer, Pod, PodSpec, Volume,
+};
 use parking_lot::RwLock;
 use serde::Deserialize;
 use serde_json::Value;
@@ -70,9 +72,10 @@ impl Relations {
         match what {
             Claimed::By(Used::Secret) => {
                 self.uses(node, Used::Secret, namespace, name)
-                    || self.secrets_of_volumes.get(&key()).is_some_and(|volumes| {
-                        volumes.iter().any(|volume| self.volume(node, volume))
-                    })
+                    || self
+                        .secrets_of_volumes
+                        .get(&key())
+                        .is_some_and(|volumes| volumes.iter().any(|volume| self.volume(node, volume)))
             }
             Claimed::By(used) => self.uses(node, used, namespace, name),
             Claimed::Pod => self.pods.get(&key()).is_some_and(|pod| *pod.node == *node),
@@ -151,7 +154,8 @@ impl Relations {
 fn scheduled(namespace: &str, pod: &Pod) -> Option<Scheduled> {
     let spec = pod.spec.as_ref()?;
     let node = spec.node_name.as_deref().filter(|node| !node.is_empty())?;
-    let mirror = pod.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(MIRROR));
+    let mirror =
+        pod.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(MIRROR));
     let mut uses = Uses { namespace, found: HashSet::new() };
     if !mirror {
         uses.spec(spec, pod.metadata.name.as_deref().unwrap_or_default());
@@ -267,10 +271,7 @@ fn bound(volume: &Value) -> Option<Bound> {
         let own = reference.get(in_namespace).and_then(Value::as_str).filter(|own| !own.is_empty());
         Some((own.unwrap_or(namespace).into(), name.into()))
     });
-    Some(Bound {
-        claim: (namespace.into(), claim.get("name")?.as_str()?.into()),
-        secrets: secrets.collect(),
-    })
+    Some(Bound { claim: (namespace.into(), claim.get("name")?.as_str()?.into()), secrets: secrets.collect() })
 }
 
 fn parse<'a, T: Deserialize<'a>>(stored: &'a Stored) -> Option<T> {

@@ -8,7 +8,8 @@ use crate::authz::rule::{ALL, has, path_matches};
 /// The atomic rules of `wanted` that no rule of `owned` covers, put together again for reading; empty when
 /// everything is covered.
 pub fn covers(owned: &[Rule], wanted: &[Rule]) -> Vec<Rule> {
-    let missing = wanted.iter().flat_map(atoms).filter(|atom| !owned.iter().any(|rule| covers_atom(rule, atom)));
+    let missing =
+        wanted.iter().flat_map(atoms).filter(|atom| !owned.iter().any(|rule| covers_atom(rule, atom)));
     compact(missing)
 }
 
@@ -17,8 +18,10 @@ fn atoms(rule: &Rule) -> Vec<Rule> {
     let one = |text: &str| vec![Box::from(text)];
     let mut atoms = Vec::new();
     for verb in &rule.verbs {
-        for (group, resource) in
-            rule.api_groups.iter().flat_map(|group| rule.resources.iter().map(move |resource| (group, resource)))
+        for (group, resource) in rule
+            .api_groups
+            .iter()
+            .flat_map(|group| rule.resources.iter().map(move |resource| (group, resource)))
         {
             let atom = Rule {
                 verbs: one(verb),
@@ -28,15 +31,16 @@ fn atoms(rule: &Rule) -> Vec<Rule> {
             };
             match rule.resource_names.as_slice() {
                 [] => atoms.push(atom),
-                names => atoms
-                    .extend(names.iter().map(|name| Rule { resource_names: one(name), ..atom.clone() })),
+                names => {
+                    atoms.extend(names.iter().map(|name| Rule { resource_names: one(name), ..atom.clone() }))
+                }
             }
         }
-        atoms.extend(
-            rule.non_resource_urls
-                .iter()
-                .map(|url| Rule { verbs: one(verb), non_resource_urls: one(url), ..Rule::default() }),
-        );
+        atoms.extend(rule.non_resource_urls.iter().map(|url| Rule {
+            verbs: one(verb),
+            non_resource_urls: one(url),
+            ..Rule::default()
+        }));
     }
     atoms
 }
@@ -46,7 +50,8 @@ fn covers_atom(owner: &Rule, atom: &Rule) -> bool {
         has(owned, ALL) || wanted.iter().all(|item| has(owned, item))
     };
     let names = owner.resource_names.is_empty()
-        || (!atom.resource_names.is_empty() && atom.resource_names.iter().all(|name| has(&owner.resource_names, name)));
+        || (!atom.resource_names.is_empty()
+            && atom.resource_names.iter().all(|name| has(&owner.resource_names, name)));
     all(&owner.verbs, &atom.verbs)
         && all(&owner.api_groups, &atom.api_groups)
         && (has(&owner.resources, ALL) || atom.resources.iter().all(|wanted| covers_resource(owner, wanted)))
@@ -99,7 +104,9 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_per_resource() {
-        let owned = rules(serde_json::json!([{"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods", "*/log"]}]));
+        let owned = rules(
+            serde_json::json!([{"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods", "*/log"]}]),
+        );
         let wanted = rules(serde_json::json!([
             {"verbs": ["get", "delete", "patch"], "apiGroups": [""], "resources": ["pods", "pods/log"]},
             {"verbs": ["get"], "nonResourceURLs": ["/metrics"]}
@@ -118,11 +125,31 @@ mod tests {
     #[test]
     fn names_and_wildcards_cover_as_upstream() {
         let table = [
-            (r#"[{"verbs":["*"],"apiGroups":["*"],"resources":["*"]}]"#, r#"[{"verbs":["x"],"apiGroups":["a"],"resources":["b/c"]}]"#, true),
-            (r#"[{"verbs":["get"],"apiGroups":[""],"resources":["a"],"resourceNames":["n"]}]"#, r#"[{"verbs":["get"],"apiGroups":[""],"resources":["a"]}]"#, false),
-            (r#"[{"verbs":["get"],"apiGroups":[""],"resources":["a"]}]"#, r#"[{"verbs":["get"],"apiGroups":[""],"resources":["a"],"resourceNames":["n"]}]"#, true),
-            (r#"[{"verbs":["get"],"apiGroups":[""],"resources":["a"]}]"#, r#"[{"verbs":["*"],"apiGroups":[""],"resources":["a"]}]"#, false),
-            (r#"[{"verbs":["get"],"nonResourceURLs":["/api*"]}]"#, r#"[{"verbs":["get"],"nonResourceURLs":["/apis/x"]}]"#, true),
+            (
+                r#"[{"verbs":["*"],"apiGroups":["*"],"resources":["*"]}]"#,
+                r#"[{"verbs":["x"],"apiGroups":["a"],"resources":["b/c"]}]"#,
+                true,
+            ),
+            (
+                r#"[{"verbs":["get"],"apiGroups":[""],"resources":["a"],"resourceNames":["n"]}]"#,
+                r#"[{"verbs":["get"],"apiGroups":[""],"resources":["a"]}]"#,
+                false,
+            ),
+            (
+                r#"[{"verbs":["get"],"apiGroups":[""],"resources":["a"]}]"#,
+                r#"[{"verbs":["get"],"apiGroups":[""],"resources":["a"],"resourceNames":["n"]}]"#,
+                true,
+            ),
+            (
+                r#"[{"verbs":["get"],"apiGroups":[""],"resources":["a"]}]"#,
+                r#"[{"verbs":["*"],"apiGroups":[""],"resources":["a"]}]"#,
+                false,
+            ),
+            (
+                r#"[{"verbs":["get"],"nonResourceURLs":["/api*"]}]"#,
+                r#"[{"verbs":["get"],"nonResourceURLs":["/apis/x"]}]"#,
+                true,
+            ),
         ];
         for (owned, wanted, covered) in table {
             let parse = |text: &str| rules(serde_json::from_str(text).unwrap());

@@ -24,7 +24,8 @@ impl Roles {
         match &*reference.kind {
             "Role" => {
                 let roles = self.namespaced.get(namespace);
-                let rules = roles.and_then(|roles| roles.get(&reference.name)).ok_or_else(|| missing("role"))?;
+                let rules =
+                    roles.and_then(|roles| roles.get(&reference.name)).ok_or_else(|| missing("role"))?;
                 Ok(rules)
             }
             "ClusterRole" => {
@@ -60,7 +61,12 @@ impl Index for NamespacedRoles<'_> {
     fn set(&self, stored: &Stored) {
         let rules = parse(stored);
         let mut state = self.0.state.write();
-        state.roles.namespaced.entry(stored.namespace.clone()).or_default().insert(stored.name.clone(), rules);
+        state
+            .roles
+            .namespaced
+            .entry(stored.namespace.clone())
+            .or_default()
+            .insert(stored.name.clone(), rules);
     }
 
     fn remove(&self, namespace: &str, name: &str) {

@@ -28,9 +28,9 @@ impl Strategy for Namespace {
         // A generated name is known only now.
         self.set_defaults(object);
         object["status"] = json!({"phase": "Active"});
-        let finalizers = object::map_at(object, "spec").as_object_mut().map(|spec| {
-            spec.entry("finalizers").or_insert_with(|| json!([]))
-        });
+        let finalizers = object::map_at(object, "spec")
+            .as_object_mut()
+            .map(|spec| spec.entry("finalizers").or_insert_with(|| json!([])));
         if let Some(Value::Array(list)) = finalizers
             && !list.iter().any(|name| name == FINALIZER)
         {
@@ -53,7 +53,8 @@ impl Strategy for Namespace {
                 Error::invalid(&path, phase, "may only be 'Active' if `deletionTimestamp` is empty").into()
             }
             (true, _) => {
-                Error::invalid(&path, phase, "may only be 'Terminating' if `deletionTimestamp` is not empty").into()
+                Error::invalid(&path, phase, "may only be 'Terminating' if `deletionTimestamp` is not empty")
+                    .into()
             }
         }
     }
@@ -102,7 +103,11 @@ impl UpdateStrategy for Finalize {
             let path = path.index(at);
             errors.extend(names::qualified_name(name).into_iter().map(|m| Error::invalid(&path, name, m)));
             if !name.contains('/') && name != FINALIZER {
-                errors.push(Error::invalid(&path, name, "name is neither a standard finalizer name nor is it fully qualified"));
+                errors.push(Error::invalid(
+                    &path,
+                    name,
+                    "name is neither a standard finalizer name nor is it fully qualified",
+                ));
             }
         }
         errors

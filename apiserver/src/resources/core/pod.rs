@@ -1,5 +1,7 @@
 //! Pods.
 
+pub mod binding;
+
 use serde_json::{Value, json};
 
 use crate::object;
@@ -73,7 +75,10 @@ mod tests {
         assert_eq!(qos_class(&pod(json!({}))), "BestEffort");
         assert_eq!(qos_class(&pod(json!({"requests": {"cpu": "1"}}))), "Burstable");
         assert_eq!(qos_class(&pod(json!({"limits": both, "requests": both}))), "Guaranteed");
-        assert_eq!(qos_class(&pod(json!({"limits": both, "requests": {"cpu": "500m", "memory": "1Gi"}}))), "Burstable");
+        assert_eq!(
+            qos_class(&pod(json!({"limits": both, "requests": {"cpu": "500m", "memory": "1Gi"}}))),
+            "Burstable"
+        );
     }
 
     #[test]

@@ -49,8 +49,10 @@ fn addresses(service: &Value) -> Vec<String> {
 /// The claimed ports, the health check's among them.
 fn node_ports(service: &Value) -> Vec<String> {
     let ports = service.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten();
-    let ports = ports.filter_map(|port| port.get("nodePort")).chain(service.pointer("/spec/healthCheckNodePort"));
-    let mut ports: Vec<String> = ports.filter_map(Value::as_u64).filter(|p| *p != 0).map(|p| p.to_string()).collect();
+    let ports =
+        ports.filter_map(|port| port.get("nodePort")).chain(service.pointer("/spec/healthCheckNodePort"));
+    let mut ports: Vec<String> =
+        ports.filter_map(Value::as_u64).filter(|p| *p != 0).map(|p| p.to_string()).collect();
     ports.sort_unstable();
     ports.dedup();
     ports
@@ -223,7 +225,9 @@ async fn claim_address(
     };
     let address: IpAddr = ip.parse().map_err(|_| fail("the provided IP is not an IP".to_owned()))?;
     if !has_host(range, address) {
-        return Err(fail(format!("the provided network does not match the current range: the range of valid IPs is {range}")));
+        return Err(fail(format!(
+            "the provided network does not match the current range: the range of valid IPs is {range}"
+        )));
     }
     let free = claimed.claims.claim(ADDRESSES, ip, &claimed.holder).await.map_err(store_failure)?;
     if !free {
@@ -240,7 +244,9 @@ async fn claim_any_address(
     claimed: &mut Claimed<'_>,
 ) -> Result<String, Status> {
     let random = &*cx.registry.random;
-    let any = claimed.claims.claim_any(ADDRESSES, host_count(range), &claimed.holder, random, |n| nth_host(range, n));
+    let any = claimed
+        .claims
+        .claim_any(ADDRESSES, host_count(range), &claimed.holder, random, |n| nth_host(range, n));
     match any.await.map_err(store_failure)? {
         Some(ip) => {
             claimed.new.push((ADDRESSES, ip.to_string()));
@@ -249,7 +255,10 @@ async fn claim_any_address(
         None => {
             let path = Path::new("spec").child("clusterIPs");
             let given = service.pointer("/spec/clusterIPs").cloned().unwrap_or_default();
-            Err(refuse(service, Error::invalid(&path, given, "failed to allocate a serviceIP: range is full")))
+            Err(refuse(
+                service,
+                Error::invalid(&path, given, "failed to allocate a serviceIP: range is full"),
+            ))
         }
     }
 }
@@ -305,12 +314,16 @@ async fn claim_port(
         return Ok(port);
     }
     let text = given.to_string();
-    if held.contains(&text) || claimed.new.iter().any(|(pool, number)| *pool == NODE_PORTS && *number == text) {
+    if held.contains(&text) || claimed.new.iter().any(|(pool, number)| *pool == NODE_PORTS && *number == text)
+    {
         return Ok(given);
     }
     if !u16::try_from(given).is_ok_and(|port| range.contains(&port)) {
-        let detail =
-            format!("provided port is not in the valid range. The range of valid ports is {}-{}", range.start(), range.end());
+        let detail = format!(
+            "provided port is not in the valid range. The range of valid ports is {}-{}",
+            range.start(),
+            range.end()
+        );
         return Err(refuse(service, Error::invalid(path, given, detail)));
     }
     if !claimed.claims.claim(NODE_PORTS, &text, &claimed.holder).await.map_err(store_failure)? {
@@ -325,7 +338,9 @@ pub fn keep_allocated(service: &mut Value, old: &Value) {
     if needs_address(service) && needs_address(old) {
         let spec = object::map_at(service, "spec");
         for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-            let unset = spec.get(field).is_none_or(|v| v.is_null() || v == "" || v.as_array().is_some_and(Vec::is_empty));
+            let unset = spec
+                .get(field)
+                .is_none_or(|v| v.is_null() || v == "" || v.as_array().is_some_and(Vec::is_empty));
             if let (true, Some(value)) = (unset, old.pointer(&format!("/spec/{field}"))) {
                 spec[field] = value.clone();
             }
@@ -334,7 +349,8 @@ pub fn keep_allocated(service: &mut Value, old: &Value) {
     if needs_node_ports(service) && needs_node_ports(old) {
         let known = old.pointer("/spec/ports").and_then(Value::as_array).cloned().unwrap_or_default();
         let ports = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut).into_iter().flatten();
-        for port in ports.filter(|port| port.get("nodePort").and_then(Value::as_u64).unwrap_or_default() == 0) {
+        for port in ports.filter(|port| port.get("nodePort").and_then(Value::as_u64).unwrap_or_default() == 0)
+        {
             let same = |other: &&Value| ["port", "protocol"].iter().all(|f| other.get(*f) == port.get(*f));
             if let Some(number) = known.iter().find(same).and_then(|other| other.get("nodePort")) {
                 port["nodePort"] = number.clone();
@@ -353,6 +369,7 @@ pub fn keep_allocated(service: &mut Value, old: &Value) {
 pub async fn release_dropped(cx: &Context<'_>, service: Option<&Value>, old: &Value) {
     let (kept_ips, kept_ports) = service.map(|s| (addresses(s), node_ports(s))).unwrap_or_default();
     let ips = addresses(old).into_iter().filter(|ip| !kept_ips.contains(ip)).map(|ip| (ADDRESSES, ip));
-    let ports = node_ports(old).into_iter().filter(|port| !kept_ports.contains(port)).map(|port| (NODE_PORTS, port));
+    let ports =
+        node_ports(old).into_iter().filter(|port| !kept_ports.contains(port)).map(|port| (NODE_PORTS, port));
     release(&cx.registry.claims, &holder(old), ips.chain(ports).collect()).await;
 }

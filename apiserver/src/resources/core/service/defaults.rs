@@ -41,7 +41,8 @@ fn set_policies(object: &mut Value) {
     let kind = service_type(object).to_owned();
     let spec = object::map_at(object, "spec");
     let external = matches!(kind.as_str(), "NodePort" | "LoadBalancer");
-    let has_external_ips = spec.get("externalIPs").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+    let has_external_ips =
+        spec.get("externalIPs").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
     if (external || has_external_ips) && spec.get("externalTrafficPolicy").is_none_or(|known| known == "") {
         spec["externalTrafficPolicy"] = json!("Cluster");
     }

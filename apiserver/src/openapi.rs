@@ -1,0 +1,138 @@
+//! `/openapi/v2` and `/openapi/v3`: built when asked for, named by what they are made of.
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use http::header::{CACHE_CONTROL, ETAG, EXPIRES, IF_NONE_MATCH, LOCATION, VARY};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use knarr_api::gvk::GroupVersionKind;
+use knarr_api::openapi::{self, Definition};
+use knarr_api::schema;
+use knarr_api::status::Status;
+use serde_json::{Value, json};
+
+use crate::catalogue::{Catalogue, Resource, Version, api_version};
+use crate::handlers::respond;
+use crate::version;
+
+const V2: &str = "application/json";
+
+/// Answers an OpenAPI path, `None` for any other path.
+pub fn serve(
+    catalogue: &Catalogue,
+    path: &str,
+    headers: &HeaderMap,
+    query: &[(String, String)],
+) -> Option<Result<Response<Body>, Status>> {
+    if path == "/openapi/v2" {
+        return Some(v2(catalogue, headers));
+    }
+    let rest = path.strip_prefix("/openapi/v3")?;
+    match rest.trim_matches('/') {
+        "" => Some(Ok(index(catalogue))),
+        name => Some(v3(catalogue, name, headers, query)),
+    }
+}
+
+fn described(version: &Version) -> Vec<openapi::Resource> {
+    version.resources.values().filter_map(|resource| describe(resource)).collect()
+}
+
+fn describe(resource: &Resource) -> Option<openapi::Resource> {
+    let of = resource.schema.clone()?;
+    let list = schema::by_name(&format!("{}List", of.name)).unwrap_or_else(|| of.clone());
+    let subresources = resource.subresources.iter().filter_map(|(name, sub)| {
+        let definition = Definition::Builtin(schema::by_gvk(&sub.group, &sub.version, &sub.kind)?);
+        let kind = GroupVersionKind::new(sub.group.clone(), sub.version.clone(), sub.kind.clone());
+        Some(openapi::Subresource { name: name.clone(), kind, verbs: sub.verbs.clone(), definition })
+    });
+    Some(openapi::Resource {
+        kind: GroupVersionKind::new(resource.group.clone(), resource.version.clone(), resource.kind.clone()),
+        name: resource.name.clone(),
+        namespaced: resource.namespaced,
+        verbs: resource.verbs.clone(),
+        subresources: subresources.collect(),
+        definition: Definition::Builtin(of),
+        list: Definition::Builtin(list),
+    })
+}
+
+fn path_of(group: &str, version: &str) -> String {
+    let prefix = if group.is_empty() { "api" } else { "apis" };
+    format!("{prefix}/{}", api_version(group, version))
+}
+
+/// `/openapi/v3`: where each group version's document is.
+fn index(catalogue: &Catalogue) -> Response<Body> {
+    let mut paths = BTreeMap::new();
+    for group in &catalogue.groups {
+        for served in &group.versions {
+            let path = path_of(&group.name, &served.name);
+            let hash = openapi::fingerprint(&described(served), &version::git_version());
+            paths.insert(
+                path.clone(),
+                json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")}),
+            );
+        }
+    }
+    let body: Value = json!({"paths": paths});
+    respond::response(StatusCode::OK, V2, body.to_string().into())
+}
+
+fn v3(
+    catalogue: &Catalogue,
+    name: &str,
+    headers: &HeaderMap,
+    query: &[(String, String)],
+) -> Result<Response<Body>, Status> {
+    let segments: Vec<&str> = name.split('/').collect();
+    let found = match segments.as_slice() {
+        ["api", version] => catalogue.version("", version),
+        ["apis", group, version] => catalogue.version(group, version),
+        _ => None,
+    };
+    let resources = described(found.ok_or_else(Status::path_not_found)?);
+    let hash = openapi::fingerprint(&resources, &version::git_version());
+    let asked = query.iter().find(|(key, _)| key == "hash").map(|(_, value)| value.as_str());
+    if asked.is_some_and(|asked| asked != hash) {
+        // The client's index is old; the document has moved.
+        let mut response = respond::response(StatusCode::MOVED_PERMANENTLY, V2, Body::empty());
+        let to = format!("/openapi/v3/{name}?hash={hash}");
+        response.headers_mut().insert(LOCATION, HeaderValue::from_str(&to).map_err(Status::internal)?);
+        return Ok(response);
+    }
+    let mut response = tagged(&hash, headers, || openapi::v3(&resources, &version::git_version()))?;
+    if asked.is_some() {
+        // A document under its hash never changes.
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+        headers.insert(EXPIRES, HeaderValue::from_static("Thu, 31 Dec 2099 23:59:59 GMT"));
+    }
+    Ok(response)
+}
+
+fn v2(catalogue: &Catalogue, headers: &HeaderMap) -> Result<Response<Body>, Status> {
+    let versions = catalogue.groups.iter().flat_map(|group| &group.versions);
+    let resources: Vec<openapi::Resource> = versions.flat_map(described).collect();
+    let hash = openapi::fingerprint(&resources, &version::git_version());
+    tagged(&hash, headers, || openapi::v2(&resources, &version::git_version()))
+}
+
+/// The document, or 304 when the client has it. It is built only if it is sent.
+fn tagged(
+    hash: &str,
+    headers: &HeaderMap,
+    build: impl FnOnce() -> Vec<u8>,
+) -> Result<Response<Body>, Status> {
+    let tag = format!("\"{hash}\"");
+    let known = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()) == Some(tag.as_str());
+    let mut response = if known {
+        respond::response(StatusCode::NOT_MODIFIED, V2, Body::empty())
+    } else {
+        respond::response(StatusCode::OK, V2, build().into())
+    };
+    let headers = response.headers_mut();
+    headers.insert(ETAG, HeaderValue::from_str(&tag).map_err(Status::internal)?);
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    Ok(response)
+}
