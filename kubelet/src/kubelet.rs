@@ -47,6 +47,8 @@ pub enum BuildError {
     Directory { path: String, source: std::io::Error },
     #[error("{0}")]
     Disk(#[from] collect::CollectError),
+    #[error("{0}")]
+    Server(#[from] crate::server::ServerError),
 }
 
 /// The parts a node agent is given.
@@ -66,6 +68,7 @@ pub struct Kubelet {
     factory: InformerFactory,
     pods: SharedInformer<Pod>,
     sending_events: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
+    server: Option<crate::server::Bound>,
     /// Stops everything that belongs to this agent.
     stop: CancellationToken,
     node_changed: Arc<Notify>,
@@ -143,6 +146,7 @@ impl Kubelet {
             random,
             config,
         });
+        let server = crate::server::bind(&agent, &workers).await?;
         let waker = workers.clone();
         let wake: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(move |uid| waker.wake(uid));
         agent.probes.tell(Arc::clone(&wake));
@@ -153,6 +157,7 @@ impl Kubelet {
             factory,
             pods,
             sending_events: Box::pin(sending_events),
+            server,
             stop,
             node_changed: Arc::new(Notify::new()),
         })
@@ -160,7 +165,7 @@ impl Kubelet {
 
     /// Runs until `shutdown`. Containers go on running without the agent.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { agent, workers, factory, pods, sending_events, stop, node_changed } = self;
+        let Self { agent, workers, factory, pods, sending_events, server, stop, node_changed } = self;
         let tasks = TaskTracker::new();
         let spawn = |name: &'static str, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
             let stop = stop.clone();
@@ -171,6 +176,10 @@ impl Kubelet {
             });
         };
         tasks.spawn(sending_events);
+        if let Some(server) = server {
+            let stop = stop.clone();
+            tasks.spawn(async move { server.serve(stop).await });
+        }
         let message = "Starting kubelet.";
         agent.recorder.normal(node::reference(&agent.config.node_name), "Starting", message);
         make_hierarchy(&agent).await;
@@ -178,6 +187,7 @@ impl Kubelet {
         spawn("node", Box::pin(node_tasks(Arc::clone(&agent), node_changed)));
         if agent.config.host {
             spawn("image collection", Box::pin(collect_images(Arc::clone(&agent))));
+            spawn("log rotation", Box::pin(crate::logs::rotate::run(Arc::clone(&agent))));
         }
         spawn("pods", Box::pin(follow_pods(Arc::clone(&agent), workers.clone(), factory.clone(), pods)));
 

@@ -46,7 +46,7 @@ pub struct Inbox {
     /// The pod is to end.
     pub(super) terminate: CancellationToken,
     grace: watch::Sender<Option<Duration>>,
-    observed: Mutex<Arc<Observed>>,
+    observed: watch::Sender<Arc<Observed>>,
 }
 
 impl Inbox {
@@ -56,7 +56,7 @@ impl Inbox {
             wake: Notify::new(),
             terminate: CancellationToken::new(),
             grace: watch::Sender::new(None),
-            observed: Mutex::default(),
+            observed: watch::Sender::new(Arc::default()),
         };
         inbox.update(pod);
         inbox
@@ -107,7 +107,12 @@ impl Inbox {
 
     /// What the worker last saw of the pod in the runtime.
     pub fn observed(&self) -> Arc<Observed> {
-        Arc::clone(&self.observed.lock())
+        Arc::clone(&self.observed.borrow())
+    }
+
+    /// Follows what the worker sees of the pod.
+    pub fn follow(&self) -> watch::Receiver<Arc<Observed>> {
+        self.observed.subscribe()
     }
 
     fn is_gone(&self) -> bool {
@@ -284,7 +289,7 @@ impl Worker {
         if let Some(ready) = observed.ready_sandbox() {
             observed.ips = self.agent.addresses(ready);
         }
-        *self.inbox.observed.lock() = Arc::new(observed.clone());
+        self.inbox.observed.send_replace(Arc::new(observed.clone()));
         Ok(observed)
     }
 

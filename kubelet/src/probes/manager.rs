@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::results::{ProbeKind, ProbeResults};
+use super::results::{ProbeCounts, ProbeKind, ProbeResults};
 use super::run::Prober;
 use super::view::ProbeView;
 use super::worker::Worker;
@@ -40,6 +40,7 @@ pub struct ProbeManager {
     random: SharedRandom,
     agent_start: i64,
     workers: Arc<Mutex<HashMap<Key, Handle>>>,
+    counts: Arc<Mutex<ProbeCounts>>,
     tasks: TaskTracker,
     stop: CancellationToken,
     on_change: std::sync::OnceLock<OnChange>,
@@ -75,6 +76,7 @@ impl ProbeManager {
             clock,
             random,
             workers: Arc::default(),
+            counts: Arc::default(),
             tasks: TaskTracker::new(),
             stop,
             on_change: std::sync::OnceLock::new(),
@@ -120,6 +122,7 @@ impl ProbeManager {
             clock: Arc::clone(&self.clock),
             random: Arc::clone(&self.random),
             agent_start: self.agent_start,
+            counts: Arc::clone(&self.counts),
             on_change: self.on_change.get().cloned(),
             stop: stop.clone(),
             now: Arc::clone(&now),
@@ -142,6 +145,12 @@ impl ProbeManager {
 
     pub fn remove_pod(&self, uid: &str) {
         self.remove(uid, |_| true);
+        self.counts.lock().retain(|(labels, _), _| labels.pod_uid != uid);
+    }
+
+    /// Outcomes so far, of pods that are here.
+    pub fn counts(&self) -> ProbeCounts {
+        self.counts.lock().clone()
     }
 
     fn remove(&self, uid: &str, which: impl Fn(ProbeKind) -> bool) {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use parking_lot::RwLock;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ProbeKind {
     Liveness,
     Readiness,
@@ -23,6 +23,19 @@ impl ProbeKind {
         }
     }
 }
+
+/// Which probe of which container, for counting.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ProbeLabels {
+    pub namespace: String,
+    pub pod: String,
+    pub pod_uid: String,
+    pub container: String,
+    pub kind: ProbeKind,
+}
+
+/// Outcomes counted by probe and result (`successful`, `failed`, `unknown`).
+pub type ProbeCounts = std::collections::BTreeMap<(ProbeLabels, &'static str), u64>;
 
 /// What a probe last settled on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

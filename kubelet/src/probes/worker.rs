@@ -6,11 +6,12 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, Probe};
 use knarr_api::time::{SharedClock, SharedRandom};
 use knarr_runtime::cri::ContainerRuntime;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::manager::OnChange;
-use super::results::{ProbeKind, ProbeResult, ProbeResults};
+use super::results::{ProbeCounts, ProbeKind, ProbeLabels, ProbeResult, ProbeResults};
 use super::run::{self, Outcome, Prober, Target};
 use super::view::bare_id;
 use crate::events::Recorder;
@@ -32,6 +33,7 @@ pub struct Worker {
     pub clock: SharedClock,
     pub random: SharedRandom,
     pub agent_start: i64,
+    pub counts: Arc<Mutex<ProbeCounts>>,
     pub on_change: Option<OnChange>,
     pub stop: CancellationToken,
     pub now: Arc<Notify>,
@@ -186,6 +188,7 @@ impl Worker {
 
     fn report(&self, outcome: &Outcome) {
         let (kind, name) = (self.kind.as_str(), &self.container.name);
+        self.note(outcome);
         let (reason, message) = match outcome {
             Outcome::Success => return,
             Outcome::Warning(text) => ("ProbeWarning", format!("{kind} probe warning: {text}")),
@@ -197,6 +200,22 @@ impl Worker {
         if let Some(reference) = spec::container_reference(&self.pod, name) {
             self.recorder.warning(reference, reason, message);
         }
+    }
+
+    fn note(&self, outcome: &Outcome) {
+        let labels = ProbeLabels {
+            namespace: spec::namespace(&self.pod).to_owned(),
+            pod: spec::name(&self.pod).to_owned(),
+            pod_uid: spec::uid(&self.pod).to_owned(),
+            container: self.container.name.clone(),
+            kind: self.kind,
+        };
+        let result = match outcome {
+            Outcome::Success | Outcome::Warning(_) => "successful",
+            Outcome::Failure(_) => "failed",
+            Outcome::Error(_) => "unknown",
+        };
+        *self.counts.lock().entry((labels, result)).or_default() += 1;
     }
 
     fn count(&self, memory: &mut Memory, success: bool) {
