@@ -8,12 +8,13 @@ mod custom;
 mod definition;
 mod descriptions;
 mod document;
+mod gnostic;
 mod operation;
 mod parameter;
 mod path;
 mod resource;
 
-pub use document::{fingerprint, v2, v3};
+pub use document::{fingerprint, v2, v2_protobuf, v3};
 pub use resource::{Definition, Resource, Subresource};
 
 /// Which version of the specification a part is rendered for.

@@ -14,6 +14,7 @@ use thiserror::Error;
 pub use decode::decode;
 pub use encode::{encode, message, watch_event};
 pub use envelope::{Envelope, MAGIC};
+pub(crate) use wire::Writer;
 
 /// Why bytes are no object, or an object has no bytes. The texts are upstream's where it has any.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

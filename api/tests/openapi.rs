@@ -106,3 +106,47 @@ fn a_custom_resource_is_described_by_its_own_schema() {
     let before = openapi::fingerprint(&[resource], "v1.37.0");
     assert_ne!(openapi::fingerprint(&[toy(json!({"type": "object"}))], "v1.37.0"), before);
 }
+
+/// The fields of a protobuf message that are bytes, by number.
+fn fields(mut message: &[u8]) -> Vec<(u64, &[u8])> {
+    fn varint(message: &mut &[u8]) -> u64 {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let (byte, rest) = message.split_first().expect("a whole number");
+            *message = rest;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        value
+    }
+    let mut found = Vec::new();
+    while !message.is_empty() {
+        let tag = varint(&mut message);
+        assert_eq!(tag & 7, 2, "documents and maps have members of bytes only");
+        let length = varint(&mut message) as usize;
+        let (content, rest) = message.split_at(length);
+        message = rest;
+        found.push((tag >> 3, content));
+    }
+    found
+}
+
+fn names(message: &[u8], number: u64) -> Vec<String> {
+    let entries = fields(message).into_iter().filter(|(found, _)| *found == number);
+    entries.map(|(_, entry)| String::from_utf8(fields(entry)[0].1.to_vec()).expect("a name")).collect()
+}
+
+#[test]
+fn the_protobuf_form_says_what_the_json_form_says() {
+    let resources: Vec<Resource> = resources::of_version("apps", "v1").map(Resource::from).collect();
+    let json: Value = serde_json::from_slice(&openapi::v2(&resources, "v1.37.0")).expect("json");
+    let bytes = openapi::v2_protobuf(&resources, "v1.37.0");
+    let document = fields(&bytes);
+    let member = |number| document.iter().find(|(found, _)| *found == number).expect("a member").1;
+    assert_eq!(member(1), b"2.0");
+    let keys = |name: &str| -> Vec<String> { json[name].as_object().expect(name).keys().cloned().collect() };
+    assert_eq!(names(member(8), 2), keys("paths"));
+    assert_eq!(names(member(9), 1), keys("definitions"));
+}

@@ -9,7 +9,7 @@ use super::Version;
 use super::descriptions::Descriptions;
 use super::path::{self, Paths};
 use super::resource::{Definition, Resource};
-use super::{custom, definition};
+use super::{custom, definition, gnostic};
 use crate::gvk::{GroupVersion, GroupVersionKind};
 use crate::schema::{self, TypeRef};
 
@@ -38,6 +38,19 @@ pub fn v2(resources: &[Resource], server_version: &str) -> Vec<u8> {
     out.member("securityDefinitions", &security());
     out.member("security", &json!([{"BearerToken": []}]));
     out.finish()
+}
+
+/// [`v2`] in the protobuf form that client-go asks for.
+pub fn v2_protobuf(resources: &[Resource], server_version: &str) -> Vec<u8> {
+    let texts = Descriptions::unpack();
+    let mut out = gnostic::Document::begin(&info(server_version));
+    let paths = paths(resources, &texts);
+    out.paths(paths.into_iter().map(|(name, operations)| (name, path::render(&operations, Version::V2))));
+    let definitions = definitions(resources);
+    out.definitions(
+        definitions.into_iter().map(|(name, found)| (name, render(&found, Version::V2, &texts, resources))),
+    );
+    out.finish(&security())
 }
 
 /// A name for the documents made of these resources, in upper-case hexadecimal: the same for the same input and the

@@ -124,24 +124,24 @@ impl<'a> Reader<'a> {
 
 /// A message being written.
 #[derive(Default)]
-pub(super) struct Writer(Vec<u8>);
+pub(crate) struct Writer(Vec<u8>);
 
 impl Writer {
-    pub(super) fn with_prefix(prefix: &[u8], capacity: usize) -> Self {
+    pub(crate) fn with_prefix(prefix: &[u8], capacity: usize) -> Self {
         let mut bytes = Vec::with_capacity(prefix.len() + capacity);
         bytes.extend_from_slice(prefix);
         Self(bytes)
     }
 
-    pub(super) fn into_bytes(self) -> Vec<u8> {
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 
-    pub(super) fn raw(&mut self, bytes: &[u8]) {
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
 
-    pub(super) fn varint(&mut self, mut value: u64) {
+    pub(crate) fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);
             value >>= 7;
@@ -149,28 +149,28 @@ impl Writer {
         self.0.push(value as u8);
     }
 
-    pub(super) fn tag(&mut self, number: u32, wire: u64) {
+    pub(crate) fn tag(&mut self, number: u32, wire: u64) {
         self.varint(u64::from(number) << 3 | wire);
     }
 
-    pub(super) fn varint_field(&mut self, number: u32, value: u64) {
+    pub(crate) fn varint_field(&mut self, number: u32, value: u64) {
         self.tag(number, VARINT);
         self.varint(value);
     }
 
-    pub(super) fn fixed64_field(&mut self, number: u32, value: u64) {
+    pub(crate) fn fixed64_field(&mut self, number: u32, value: u64) {
         self.tag(number, FIXED64);
         self.raw(&value.to_le_bytes());
     }
 
-    pub(super) fn bytes_field(&mut self, number: u32, bytes: &[u8]) {
+    pub(crate) fn bytes_field(&mut self, number: u32, bytes: &[u8]) {
         self.tag(number, BYTES);
         self.varint(bytes.len() as u64);
         self.raw(bytes);
     }
 
     /// Writes a field whose length is known only when `content` has been written.
-    pub(super) fn nested<E>(
+    pub(crate) fn nested<E>(
         &mut self,
         number: u32,
         content: impl FnOnce(&mut Self) -> Result<(), E>,
