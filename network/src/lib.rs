@@ -10,6 +10,7 @@
 //! - [`proxy`]: makes Services reachable ([`proxy::Proxy`])
 
 pub mod config;
+pub mod destroy;
 pub mod dialer;
 pub mod dns;
 pub mod kernel;
@@ -20,3 +21,4 @@ pub mod policy;
 pub mod proxy;
 
 pub use config::Config;
+pub use destroy::destroy;

@@ -10,6 +10,7 @@
 
 pub mod dataplane;
 pub mod elements;
+mod health;
 mod layout;
 mod nftables;
 pub mod plan;

@@ -3,6 +3,8 @@
 
 #[path = "kernel/api.rs"]
 mod api;
+#[path = "kernel/destroy.rs"]
+mod destroy;
 #[path = "kernel/dns.rs"]
 mod dns;
 #[path = "kernel/nodes.rs"]

@@ -60,3 +60,13 @@ pub async fn loopback(route: &Connection<Route>) -> Result<u32, nlink::Error> {
         None => Err(nlink::Error::from(std::io::Error::other("the namespace has no loopback link"))),
     }
 }
+
+/// Takes back the addresses that [`ensure`] gave.
+pub async fn release(route: &Connection<Route>, config: &Config) -> Result<(), nlink::Error> {
+    for source in Ip::BOTH.into_iter().filter_map(|ip| address(config, ip)) {
+        if !config.node_ips.contains(&source) {
+            remove_from_loopback(route, source).await?;
+        }
+    }
+    Ok(())
+}

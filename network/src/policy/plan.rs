@@ -55,6 +55,9 @@ pub struct Group {
 /// The groups of each direction, by the names of their policies.
 pub type Plan = BTreeMap<(Ip, Direction, Vec<String>), Group>;
 
+/// A pod at one of its addresses.
+type Addressed<'a> = (IpAddr, &'a Pod);
+
 /// Everything that a plan is made from.
 pub struct World<'a> {
     pub policies: &'a [Arc<NetworkPolicy>],
@@ -69,7 +72,7 @@ impl World<'_> {
     pub fn plan(&self) -> Plan {
         let mut plan = Plan::new();
         let here = self.pods.iter().filter(|pod| &*pod.spec.node_name == self.node);
-        let mut groups: BTreeMap<(Ip, Direction, Vec<usize>), Vec<(IpAddr, &Pod)>> = BTreeMap::new();
+        let mut groups: BTreeMap<(Ip, Direction, Vec<usize>), Vec<Addressed<'_>>> = BTreeMap::new();
         for pod in here {
             for direction in [Direction::Ingress, Direction::Egress] {
                 let selecting = self.selecting(pod, direction);
@@ -101,7 +104,7 @@ impl World<'_> {
         (0..self.policies.len()).filter(|at| selects(&self.policies[*at])).collect()
     }
 
-    fn allowed(&self, at: usize, ip: Ip, direction: Direction, selected: &[(IpAddr, &Pod)]) -> Vec<Allowed> {
+    fn allowed(&self, at: usize, ip: Ip, direction: Direction, selected: &[Addressed<'_>]) -> Vec<Allowed> {
         let policy = &self.policies[at];
         let rules = match direction {
             Direction::Ingress => &policy.spec.ingress,
@@ -117,9 +120,9 @@ impl World<'_> {
         namespace: &str,
         ip: Ip,
         direction: Direction,
-        selected: &[(IpAddr, &Pod)],
+        selected: &[Addressed<'_>],
     ) -> Allowed {
-        let peers: Vec<(IpAddr, &Pod)> = self.peer_pods(rule, namespace, ip);
+        let peers: Vec<Addressed<'_>> = self.peer_pods(rule, namespace, ip);
         let receivers = match direction {
             Direction::Ingress => selected,
             Direction::Egress => peers.as_slice(),
@@ -138,7 +141,7 @@ impl World<'_> {
     }
 
     /// The pods that a rule means; with no peers at all, every pod.
-    fn peer_pods(&self, rule: &Rule, namespace: &str, ip: Ip) -> Vec<(IpAddr, &Pod)> {
+    fn peer_pods(&self, rule: &Rule, namespace: &str, ip: Ip) -> Vec<Addressed<'_>> {
         let is_meant = |pod: &Pod| {
             rule.peers.is_empty() || rule.peers.iter().any(|peer| self.is_peer(peer, namespace, pod))
         };
@@ -209,10 +212,10 @@ fn numbered_port(port: &Port) -> Option<Ports> {
     }
 }
 
-fn named_ports(port: &Port, receivers: &[(IpAddr, &Pod)]) -> Vec<(IpAddr, Protocol, u16)> {
+fn named_ports(port: &Port, receivers: &[Addressed<'_>]) -> Vec<(IpAddr, Protocol, u16)> {
     let Some(PortName::Name(name)) = &port.port else { return Vec::new() };
     let protocol = port.protocol.unwrap_or(Protocol::Tcp);
-    let at = |(address, pod): &(IpAddr, &Pod)| {
+    let at = |(address, pod): &Addressed<'_>| {
         let address = *address;
         pod.ports(name, protocol).map(|number| (address, protocol, number)).collect::<Vec<_>>()
     };

@@ -120,7 +120,7 @@ impl Layout {
                 .add_chain(self.table.nat_chain(name, hook, Priority::DstNat)?)
                 .add_rule(self.table.empty_rule(name).jump(ChainName::new(TRANSLATE)?));
         }
-        for rule in self.from_cluster(|rule| rule) {
+        for rule in self.cluster_rules(|rule| rule) {
             batch = batch.add_rule(self.decide(rule, Map::Shortcuts));
         }
         // Twice: before Linux 6.17 a lookup could miss an element that an update was
@@ -129,14 +129,14 @@ impl Layout {
             batch = batch.add_rule(self.decide(self.table.empty_rule(TRANSLATE), Map::Services));
         }
         let local = self.table.local_rule(TRANSLATE);
-        for rule in self.from_cluster(|_| local.clone()) {
+        for rule in self.cluster_rules(|_| local.clone()) {
             batch = batch.add_rule(self.decide(rule, Map::NodePortShortcuts));
         }
         Ok(batch.add_rule(self.decide(local, Map::NodePorts)))
     }
 
     /// A rule for each kind of source in the cluster: its pods, and this node.
-    fn from_cluster(&self, start: impl Fn(Rule) -> Rule) -> Vec<Rule> {
+    fn cluster_rules(&self, start: impl Fn(Rule) -> Rule) -> Vec<Rule> {
         let rule = || start(self.table.empty_rule(TRANSLATE));
         let pods = self.cluster.iter().map(|range| rule().match_saddr(range.network(), range.prefix_len()));
         let node = rule().match_fib_type(FibFlags::SADDR, RouteType::Local);

@@ -112,6 +112,35 @@ pub fn plan(
     frontends.into_values().collect()
 }
 
+/// What a balancer in front of the node asks: whether a Service with
+/// `externalTrafficPolicy: Local` has ready endpoints here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// `healthCheckNodePort`.
+    pub port: u16,
+    pub local_endpoints: usize,
+}
+
+/// The health check of a Service, if it has one.
+pub fn health_check(
+    service: &Service,
+    slices: &[Arc<EndpointSlice>],
+    node: &Node,
+    withdrawn: &HashSet<IpAddr>,
+) -> Option<HealthCheck> {
+    let port = service.spec.health_check_node_port;
+    if port == 0 || !is_local(&service.spec.external_traffic_policy) || &*service.spec.kind != "LoadBalancer"
+    {
+        return None;
+    }
+    let endpoints = slices.iter().flat_map(|slice| &slice.endpoints);
+    let here = endpoints.filter(|endpoint| endpoint.node_name.as_deref() == Some(&*node.name));
+    let ready =
+        here.filter(|endpoint| endpoint.conditions.is_ready()).filter_map(|endpoint| endpoint.address());
+    let addresses: BTreeSet<IpAddr> = ready.filter(|address| !withdrawn.contains(address)).collect();
+    Some(HealthCheck { port, local_endpoints: addresses.len() })
+}
+
 fn port_frontends(
     service: &Service,
     cluster_ip: IpAddr,

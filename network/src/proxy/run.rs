@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::dataplane::{Dataplane, Error};
 use super::elements::Difference;
+use super::health::HealthChecks;
 use super::nftables::NftDataplane;
 use super::plan::{self, Node};
 use super::relay::Relays;
@@ -30,7 +31,8 @@ pub struct Proxy {
     dataplane: Box<dyn Dataplane>,
     node: Node,
     state: State,
-    relays: Option<Relays>,
+    /// What answers in user space; none without a kernel.
+    listeners: Option<Listeners>,
     shared: Arc<Shared>,
 }
 
@@ -63,7 +65,8 @@ impl Proxy {
             source: source.into(),
         })?;
         let proxy = Self::with(Box::new(NftDataplane::open(config)?), config, informers);
-        Ok(Self { relays: Some(Relays::new(dialer)), ..proxy })
+        let listeners = Listeners { relays: Relays::new(dialer.clone()), health: HealthChecks::new(dialer) };
+        Ok(Self { listeners: Some(listeners), ..proxy })
     }
 
     /// The same over another kernel, without listeners on loopback.
@@ -76,7 +79,7 @@ impl Proxy {
             dataplane,
             node: Node { name: config.node_name.clone(), own_addresses: config.dns_ips.clone() },
             state: State::default(),
-            relays: None,
+            listeners: None,
             shared: Arc::default(),
         }
     }
@@ -146,6 +149,7 @@ impl Proxy {
         let mut todo: Vec<ObjectKey> = services.into_iter().collect();
         while let Some(service) = todo.pop() {
             let wanted = self.plan(&service, &withdrawn);
+            self.check_health(&service, &withdrawn);
             self.state.set(&service, wanted, &mut update);
             todo.extend(update.retry.drain());
         }
@@ -162,10 +166,20 @@ impl Proxy {
         if !update.lost_affinity.is_empty() {
             self.dataplane.forget_affinity(&update.lost_affinity).await?;
         }
-        if let Some(relays) = &mut self.relays {
-            relays.set(self.state.frontends());
+        if let Some(listeners) = &mut self.listeners {
+            listeners.relays.set(self.state.frontends());
+            listeners.health.reopen();
         }
         Ok(())
+    }
+
+    fn check_health(&mut self, service: &ObjectKey, withdrawn: &HashSet<IpAddr>) {
+        let Some(listeners) = &mut self.listeners else { return };
+        let check = self.services.get_key(service).and_then(|object| {
+            let slices = self.slices.by_index(EndpointSlice::BY_SERVICE, &service.to_string());
+            plan::health_check(&object, &slices, &self.node, withdrawn)
+        });
+        listeners.health.set(service, check);
     }
 
     fn plan(&self, service: &ObjectKey, withdrawn: &HashSet<IpAddr>) -> Vec<plan::Frontend> {
@@ -173,6 +187,11 @@ impl Proxy {
         let slices = self.slices.by_index(EndpointSlice::BY_SERVICE, &service.to_string());
         plan::plan(&object, &slices, &self.node, withdrawn)
     }
+}
+
+struct Listeners {
+    relays: Relays,
+    health: HealthChecks,
 }
 
 fn service_of(slice: &EndpointSlice) -> Option<ObjectKey> {

@@ -160,3 +160,18 @@ fn ports_are_matched_by_name_and_protocol() {
     let counts: Vec<_> = frontends.iter().map(|f| (f.front.protocol, f.main.endpoints.len())).collect();
     assert_eq!(counts, [(Protocol::Tcp, 1), (Protocol::Udp, 0)]);
 }
+
+#[test]
+fn a_health_check_counts_ready_endpoints_of_this_node_once() {
+    let local =
+        json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 31000});
+    let slices = [slice(json!([
+        endpoint("10.244.1.2", "here", true, true, false),
+        endpoint("10.244.1.2", "here", true, true, false),
+        endpoint("10.244.1.3", "here", false, true, true),
+        endpoint("10.244.2.2", "there", true, true, false),
+    ]))];
+    let check = |service: &Service| health_check(service, &slices, &node(), &HashSet::new());
+    assert_eq!(check(&basic(local)), Some(HealthCheck { port: 31000, local_endpoints: 1 }));
+    assert_eq!(check(&basic(json!({"type": "LoadBalancer", "healthCheckNodePort": 31000}))), None);
+}
