@@ -1,7 +1,6 @@
 //! What every cluster has from its first second: namespaces, roles, priority classes, flows, the `kubernetes`
 //! Service. All of it is written through the API, on every start, and only where something is missing.
 
-mod aggregation;
 mod flow_control;
 mod kubernetes_service;
 mod objects;
@@ -13,7 +12,6 @@ use std::net::IpAddr;
 use futures::stream::{self, TryStreamExt};
 use knarr_api::status::Status;
 
-pub use aggregation::Aggregation;
 pub use kubernetes_service::KubernetesService;
 pub use rbac::node_rules;
 

@@ -23,6 +23,7 @@ pub mod pki;
 pub mod registry;
 pub mod request_info;
 mod resources;
+pub mod security;
 pub mod server;
 pub mod stored;
 pub mod stream;

@@ -162,7 +162,8 @@ fn limit_secrets(account: &Value, pod: &Value, lists: &[(&str, &str)]) -> Result
     for (list, what) in lists {
         for container in items(&pod["spec"][*list]) {
             let name = text(&container["name"]);
-            for (variable, secret) in environment_secrets(container).filter(|(_, s)| !mountable.contains(s)) {
+            let mut secrets = environment_secrets(container);
+            if let Some((variable, secret)) = secrets.find(|(_, secret)| !mountable.contains(secret)) {
                 let by = variable.map_or("envFrom".to_owned(), |variable| format!("envVar {variable}"));
                 return Err(format!(
                     "{what} {name} with {by} referencing secret.secretName=\"{secret}\" is not allowed because service account {account_name} does not reference that secret"

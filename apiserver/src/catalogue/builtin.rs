@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use knarr_api::resources::{self, SelectableFields, selectable_fields};
 use knarr_api::table::Printer;
 use knarr_storage::Error as StoreError;
@@ -21,6 +22,13 @@ pub struct Extensions {
     answers: HashMap<(&'static str, &'static str), Arc<dyn Answer>>,
     creates: HashMap<(&'static str, &'static str), Arc<dyn CreateSubresource>>,
     connects: HashMap<(&'static str, &'static str), Arc<dyn Connect>>,
+    documents: HashMap<&'static str, Arc<Document>>,
+}
+
+/// A fixed answer to GET.
+pub struct Document {
+    pub content_type: &'static str,
+    pub body: Bytes,
 }
 
 impl Extensions {
@@ -32,6 +40,21 @@ impl Extensions {
     /// Serves the posted subresource `name` of a resource.
     pub fn create(&mut self, resource: &'static str, name: &'static str, by: Arc<dyn CreateSubresource>) {
         self.creates.insert((resource, name), by);
+    }
+
+    /// Serves a fixed document at a path outside the API groups.
+    pub fn document(&mut self, path: &'static str, content_type: &'static str, body: impl Into<Bytes>) {
+        self.documents.insert(path, Arc::new(Document { content_type, body: body.into() }));
+    }
+
+    /// The document at a path.
+    pub fn document_at(&self, path: &str) -> Option<&Arc<Document>> {
+        self.documents.get(path)
+    }
+
+    /// The paths of all documents.
+    pub fn document_paths(&self) -> impl Iterator<Item = &'static str> {
+        self.documents.keys().copied()
     }
 
     /// Serves the subresource `name` of a resource whatever the method.

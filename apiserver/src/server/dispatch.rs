@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use http::{Method, Request, Response, StatusCode};
+use http::header::CACHE_CONTROL;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use knarr_api::status::Status;
 use serde_json::{Value, json};
 
@@ -56,6 +57,13 @@ impl Inner {
         if let Some(answer) = openapi::serve(&catalogue, &info.path, request.headers(), &query) {
             return answer;
         }
+        if let Some(document) = self.security.extensions.document_at(&info.path) {
+            let mut response = respond::response(StatusCode::OK, document.content_type, document.body.clone().into());
+            // Keys change rarely, and whoever checks tokens asks often.
+            let cached = HeaderValue::from_static("public, max-age=3600");
+            response.headers_mut().insert(CACHE_CONTROL, cached);
+            return Ok(response);
+        }
         match info.path.as_str() {
             "/version" | "/version/" => document(&request, pretty, &version::document()),
             "/metrics" => {
@@ -70,7 +78,8 @@ impl Inner {
     /// The paths that are served.
     fn index(&self) -> Value {
         let catalogue = self.registry.catalogue();
-        let mut paths: Vec<String> = PATHS.iter().map(|path| (*path).to_owned()).collect();
+        let documents = self.security.extensions.document_paths();
+        let mut paths: Vec<String> = PATHS.iter().copied().chain(documents).map(str::to_owned).collect();
         for group in catalogue.groups.iter().filter(|group| !group.name.is_empty()) {
             paths.push(format!("/apis/{}", group.name));
             paths.extend(
