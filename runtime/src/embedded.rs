@@ -19,6 +19,7 @@ mod destroy;
 mod error;
 mod events;
 mod exec;
+mod images;
 mod namespaces;
 mod sandbox;
 mod snapshot;

@@ -7,18 +7,24 @@
 //! <root>/tmp/               what a crash may leave; emptied at start
 //! ```
 
+pub mod auth;
 mod compression;
 pub mod digest;
+mod hosts;
 mod import;
 pub mod manifest;
+mod pull;
 pub mod reference;
+pub mod registry;
 mod store;
 mod tar;
 mod unpack;
 
 use std::io;
 
+pub use hosts::RegistryConfig;
 pub use import::import;
+pub use pull::Puller;
 pub use store::{Layer, Lease, Record, Store};
 
 use digest::Digest;
@@ -67,6 +73,8 @@ pub enum Error {
     MediaType(String),
     #[error("{0}")]
     Reference(#[from] reference::Error),
+    #[error(transparent)]
+    Registry(#[from] registry::Error),
     #[error("image {0:?} not found")]
     NotFound(String),
     #[error("{doing}: {source}")]

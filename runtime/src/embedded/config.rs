@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::image::Limits;
+use crate::image::{Limits, RegistryConfig};
 
 /// Settings of one embedded runtime. Two runtimes on a machine must differ in all directories and the prefix.
 #[derive(Debug, Clone)]
@@ -20,6 +20,7 @@ pub struct Config {
     /// Seccomp profiles named by `Localhost`.
     pub seccomp_profiles: PathBuf,
     pub image_limits: Limits,
+    pub registries: RegistryConfig,
 }
 
 impl Config {
@@ -33,6 +34,7 @@ impl Config {
             cgroup_prefix: cgroup_prefix.to_owned(),
             seccomp_profiles: data.join("seccomp"),
             image_limits: Limits::default(),
+            registries: RegistryConfig { directory: Some(data.join("certs.d")) },
         }
     }
 }

@@ -17,7 +17,7 @@ use super::sandbox::Sandbox;
 use super::spawn;
 use crate::cgroup::Cgroups;
 use crate::cri::{HandlerFeatures, Result, RuntimeInfo};
-use crate::image::Store;
+use crate::image::{Puller, Store};
 
 /// The cgroup of the shims themselves, below the prefix.
 const SHIM_CGROUP: &str = "/shims";
@@ -25,6 +25,7 @@ const SHIM_CGROUP: &str = "/shims";
 pub struct Inner {
     pub config: Config,
     pub store: Arc<Store>,
+    pub puller: Puller,
     pub cgroups: Cgroups,
     pub events: Events,
     pub boot_id: String,
@@ -51,12 +52,14 @@ impl Inner {
         }
         let store =
             Store::open(config.root.clone(), config.image_limits).map_err(failed("open the image store"))?;
+        let store = Arc::new(store);
         let cgroups = Cgroups::detect(&config.cgroup_prefix).map_err(failed("find cgroups"))?;
         let shim_cgroups =
             cgroups.shim_membership(SHIM_CGROUP).map_err(failed("create the shims' cgroup"))?;
         Ok(Inner {
             shim_program: spawn::protected_program(&config.shim_executable),
-            store: Arc::new(store),
+            puller: Puller::new(Arc::clone(&store), config.registries.clone()),
+            store,
             cgroups,
             events: Events::new(),
             boot_id: crate::sys::boot_id().map_err(failed("read the boot id"))?,
@@ -157,14 +160,4 @@ pub fn new_id() -> std::io::Result<String> {
     let mut bytes = [0; 32];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(crate::image::digest::Digest::of(&bytes).hex().to_owned())
-}
-
-impl Inner {
-    pub async fn pull_image(
-        &self,
-        reference: &str,
-        _auth: Option<crate::cri::AuthConfig>,
-    ) -> Result<crate::cri::ImageInfo> {
-        Err(not_found("image", reference))
-    }
 }

@@ -1,0 +1,34 @@
+//! Pulling, in the kubelet's terms.
+
+use super::error::failed;
+use super::state::Inner;
+use crate::cri::{AuthConfig, Error, ImageInfo, Result};
+use crate::image::auth::Credentials;
+use crate::image::reference::Reference;
+use crate::image::{self, registry};
+
+impl Inner {
+    pub async fn pull_image(&self, reference: &str, auth: Option<AuthConfig>) -> Result<ImageInfo> {
+        let parsed: Reference = reference.parse().map_err(|error: image::reference::Error| {
+            Error::InvalidImageName { reference: reference.to_owned(), reason: error.to_string() }
+        })?;
+        let pulled = self.puller.pull(&parsed, Credentials::from_config(auth)).await;
+        pulled.map_err(|error| pull_error(parsed.to_string(), error))
+    }
+}
+
+/// containerd's words, which users see in events.
+fn pull_error(reference: String, error: image::Error) -> Error {
+    match error {
+        image::Error::Registry(registry::Error::Unreachable(reason)) => {
+            let reason = format!("failed to resolve reference {reference:?}: failed to do request: {reason}");
+            Error::RegistryUnavailable { reference, reason }
+        }
+        image::Error::Registry(error) => {
+            let reason = format!("failed to resolve reference {reference:?}: {error}");
+            Error::Pull { reference, reason }
+        }
+        image::Error::Io { .. } => failed(format!("failed to pull and unpack image {reference:?}"))(error),
+        other => Error::Pull { reason: other.to_string(), reference },
+    }
+}
