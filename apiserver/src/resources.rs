@@ -3,7 +3,10 @@
 //! A kind without a line here has no rules beyond those of its schema and of [`crate::registry::Rules`].
 
 mod apps;
+mod batch;
 mod core;
+mod fill;
+mod pod_spec;
 
 use std::sync::Arc;
 
@@ -20,9 +23,18 @@ pub fn extensions(extensions: &mut Extensions) {
 pub fn strategy(group: &str, resource: &str) -> Arc<dyn Strategy> {
     match (group, resource) {
         ("", "namespaces") => Arc::new(core::namespace::Namespace),
+        ("", "persistentvolumeclaims") => Arc::new(core::persistent_volume_claim::PersistentVolumeClaim),
+        ("", "persistentvolumes") => Arc::new(core::persistent_volume::PersistentVolume),
         ("", "pods") => Arc::new(core::pod::Pod),
+        ("", "podtemplates") => Arc::new(core::pod_template::PodTemplate),
+        ("", "replicationcontrollers") => Arc::new(core::replication_controller::ReplicationController),
         ("", "services") => Arc::new(core::service::Service),
+        ("apps", "daemonsets") => Arc::new(apps::daemon_set::DaemonSet),
         ("apps", "deployments") => Arc::new(apps::deployment::Deployment),
+        ("apps", "replicasets") => Arc::new(apps::replica_set::ReplicaSet),
+        ("apps", "statefulsets") => Arc::new(apps::stateful_set::StatefulSet),
+        ("batch", "cronjobs") => Arc::new(batch::cron_job::CronJob),
+        ("batch", "jobs") => Arc::new(batch::job::Job),
         _ => Arc::new(Plain),
     }
 }

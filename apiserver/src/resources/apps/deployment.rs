@@ -1,13 +1,34 @@
 //! Deployments.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::object;
 use crate::registry::{Context, Strategy};
+use crate::resources::fill;
+use crate::resources::pod_spec;
 
 pub struct Deployment;
 
 impl Strategy for Deployment {
+    fn set_defaults(&self, object: &mut Value) {
+        let spec = object::map_at(object, "spec");
+        fill::nil(spec, "replicas", 1);
+        let strategy = object::map_at(spec, "strategy");
+        fill::zero(strategy, "type", "RollingUpdate");
+        if strategy["type"] == "RollingUpdate" {
+            let rolling = object::map_at(strategy, "rollingUpdate");
+            fill::nil(rolling, "maxUnavailable", "25%");
+            fill::nil(rolling, "maxSurge", "25%");
+        }
+        fill::nil(spec, "revisionHistoryLimit", 10);
+        fill::nil(spec, "progressDeadlineSeconds", 600);
+        pod_spec::defaults::template(spec, "template");
+    }
+
+    fn prepare_for_create(&self, _: &Context<'_>, object: &mut Value) {
+        object["status"] = json!({});
+    }
+
     fn prepare_for_update(&self, _: &Context<'_>, object: &mut Value, old: &Value) {
         // Annotations count as well: rollouts record their history in them.
         let annotations = |o: &Value| object::metadata(o).and_then(|m| m.get("annotations")).cloned();

@@ -1,6 +1,8 @@
 //! Pods.
 
 pub mod binding;
+mod defaults;
+mod level_resources;
 
 use serde_json::{Value, json};
 
@@ -10,6 +12,10 @@ use crate::registry::{Context, Strategy};
 pub struct Pod;
 
 impl Strategy for Pod {
+    fn set_defaults(&self, object: &mut Value) {
+        defaults::set(object);
+    }
+
     fn prepare_for_create(&self, _: &Context<'_>, object: &mut Value) {
         object["status"] = json!({"phase": "Pending", "qosClass": qos_class(object)});
     }

@@ -1,0 +1,27 @@
+//! ReplicationControllers.
+
+use serde_json::{Value, json};
+
+use crate::object;
+use crate::registry::{Context, Strategy};
+use crate::resources::fill;
+use crate::resources::pod_spec;
+
+pub struct ReplicationController;
+
+impl Strategy for ReplicationController {
+    fn set_defaults(&self, object: &mut Value) {
+        let labels = object.pointer("/spec/template/metadata/labels").cloned();
+        if let Some(labels) = labels {
+            fill::zero(object::map_at(object, "spec"), "selector", labels.clone());
+            fill::zero(object::map_at(object, "metadata"), "labels", labels);
+        }
+        let spec = object::map_at(object, "spec");
+        fill::nil(spec, "replicas", 1);
+        pod_spec::defaults::template(spec, "template");
+    }
+
+    fn prepare_for_create(&self, _: &Context<'_>, object: &mut Value) {
+        object["status"] = json!({"replicas": 0});
+    }
+}

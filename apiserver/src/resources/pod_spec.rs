@@ -1,0 +1,4 @@
+//! What pods and everything with a pod template have in common.
+
+pub mod defaults;
+mod image;
