@@ -4,7 +4,7 @@ use futures::future::BoxFuture;
 
 use crate::{
     Context, cluster_roles, deployment, endpoint_slices, endpoints, garbage, namespaces, nodes, pod_garbage,
-    replicas, service_accounts,
+    replicas, service_accounts, stateful_sets,
 };
 
 /// One controller: what it is called and how it is made.
@@ -53,4 +53,5 @@ pub const CATALOGUE: &[Descriptor] = &[
     controller("node-lifecycle-controller", "node-controller", nodes::lifecycle::build),
     controller("pod-garbage-collector-controller", "pod-garbage-collector", pod_garbage::build),
     controller("taint-eviction-controller", "node-controller", nodes::eviction::build),
+    controller("statefulset-controller", "statefulset-controller", stateful_sets::build),
 ];

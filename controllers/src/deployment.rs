@@ -30,6 +30,8 @@ use kube::core::SelectorExt;
 use self::sync::Sync;
 use crate::{Context, pods};
 
+pub(crate) use self::arithmetic::scaled;
+
 const COMPONENT: &str = "deployment-controller";
 const WORKERS: usize = 5;
 

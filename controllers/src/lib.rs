@@ -12,6 +12,7 @@ mod discovery;
 mod error;
 
 mod pods;
+mod revisions;
 mod services;
 mod templates;
 
@@ -25,6 +26,7 @@ mod nodes;
 mod pod_garbage;
 mod replicas;
 mod service_accounts;
+mod stateful_sets;
 
 pub use catalogue::{CATALOGUE, Descriptor};
 pub use context::{Config, Context, NodesConfig, PodRange};

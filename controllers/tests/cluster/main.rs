@@ -1,0 +1,9 @@
+//! The controllers against the real API server in process, on virtual time. The pods name their node, and a stand-in
+//! for its kubelet says at once that they run.
+
+mod deployments;
+mod garbage;
+mod harness;
+mod namespaces;
+mod nodes;
+mod services;
