@@ -3,8 +3,8 @@
 use futures::future::BoxFuture;
 
 use crate::{
-    Context, cluster_roles, deployment, endpoint_slices, endpoints, garbage, namespaces, nodes, pod_garbage,
-    replicas, service_accounts, stateful_sets,
+    Context, cluster_roles, daemon_sets, deployment, endpoint_slices, endpoints, garbage, namespaces, nodes,
+    pod_garbage, replicas, service_accounts, stateful_sets,
 };
 
 /// One controller: what it is called and how it is made.
@@ -54,4 +54,5 @@ pub const CATALOGUE: &[Descriptor] = &[
     controller("pod-garbage-collector-controller", "pod-garbage-collector", pod_garbage::build),
     controller("taint-eviction-controller", "node-controller", nodes::eviction::build),
     controller("statefulset-controller", "statefulset-controller", stateful_sets::build),
+    controller("daemonset-controller", "daemon-set-controller", daemon_sets::build),
 ];

@@ -17,6 +17,7 @@ mod services;
 mod templates;
 
 mod cluster_roles;
+mod daemon_sets;
 mod deployment;
 mod endpoint_slices;
 mod endpoints;

@@ -1,5 +1,6 @@
 //! Facts about nodes that several controllers go by, and the controllers of nodes themselves.
 
+pub(crate) mod affinity;
 pub(crate) mod eviction;
 pub(crate) mod ipam;
 pub(crate) mod lifecycle;

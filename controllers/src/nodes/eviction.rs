@@ -1,6 +1,6 @@
 //! Driving pods away from nodes with NoExecute taints, at once or when their toleration runs out.
 
-mod tolerance;
+pub(crate) mod tolerance;
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -18,7 +18,7 @@ pub(super) fn no_execute(node: &Node) -> Vec<Taint> {
     taints(node).iter().filter(|taint| taint.effect == "NoExecute").cloned().collect()
 }
 
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+pub(crate) fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let (effect, key) = (text(&toleration.effect), text(&toleration.key));
     let (ours, theirs) = (text(&toleration.value), text(&taint.value));

@@ -1,0 +1,146 @@
+//! DaemonSets: one pod on every node that fits.
+//!
+//! [`fit`] is which nodes those are and what the pod on one looks like, [`place`] what to create and delete so that
+//! each has one, [`rolling`] replacing pods of old templates, [`status`] what is reported, [`sync`] doing it.
+
+mod fit;
+mod place;
+mod rolling;
+mod status;
+mod sync;
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use k8s_openapi::api::{
+    apps::v1::{ControllerRevision, DaemonSet},
+    core::v1::{Node, Pod},
+};
+use knarr_client::{
+    Cached, Change, ObjectKey, SharedInformer, WorkQueue, expectations::Expectations, object::controller_of,
+    ownership::selector,
+};
+use kube::core::SelectorExt;
+use parking_lot::Mutex;
+
+use self::{fit::Fit, sync::Sync};
+use crate::{
+    Context,
+    pods::{self, control::PodControl},
+    revisions::Revisions,
+};
+
+const COMPONENT: &str = "daemonset-controller";
+const WORKERS: usize = 2;
+
+pub(crate) fn build(context: Context) -> BoxFuture<'static, ()> {
+    let (sets, pods) = (context.informers.informer::<DaemonSet>(), context.informers.informer::<Pod>());
+    let (nodes, revisions) =
+        (context.informers.informer::<Node>(), context.informers.informer::<ControllerRevision>());
+    pods::index::by_controller(&pods);
+    let queue = Arc::new(WorkQueue::<ObjectKey>::default());
+    let expectations = Arc::new(Expectations::new());
+    {
+        let (queue, expectations) = (Arc::clone(&queue), Arc::clone(&expectations));
+        sets.subscribe(move |change| {
+            let key = ObjectKey::of(&**change.object());
+            if matches!(change, Change::Deleted { .. }) {
+                expectations.forget(&key);
+            }
+            queue.add(key);
+        })
+        .forever();
+    }
+    follow_nodes(&nodes, &sets, &queue);
+    let follower =
+        Follower { sets: sets.clone(), queue: Arc::clone(&queue), expectations: Arc::clone(&expectations) };
+    pods.subscribe(move |change| follower.follow(&change)).forever();
+    let recorder = context.recorder(COMPONENT);
+    let sync = Arc::new(Sync {
+        sets: sets.clone(),
+        pods: pods.clone(),
+        nodes: nodes.clone(),
+        revisions: Revisions { client: context.client.clone(), known: revisions.clone() },
+        expectations,
+        failures: Mutex::default(),
+        control: PodControl { client: context.client.clone(), recorder },
+        client: context.client.clone(),
+        clock: Arc::clone(&context.clock),
+    });
+    context.work(COMPONENT, WORKERS, queue, sync, async move {
+        tokio::join!(sets.synced(), pods.synced(), nodes.synced(), revisions.synced());
+    })
+}
+
+/// A node concerns a set when it changes whether the set's pod belongs there.
+fn follow_nodes(
+    nodes: &SharedInformer<Node>,
+    sets: &SharedInformer<DaemonSet>,
+    queue: &Arc<WorkQueue<ObjectKey>>,
+) {
+    let (sets, queue) = (sets.clone(), Arc::clone(queue));
+    nodes
+        .subscribe(move |change| {
+            for set in sets.list() {
+                let concerned = match &change {
+                    Change::Added(node) => Fit::of(&set, node).should_run,
+                    Change::Deleted { .. } => true,
+                    Change::Updated { old, new } => Fit::of(&set, old) != Fit::of(&set, new),
+                };
+                if concerned {
+                    queue.add(ObjectKey::of(&*set));
+                }
+            }
+        })
+        .forever();
+}
+
+/// Maps changes of pods to the sets they concern.
+struct Follower {
+    sets: SharedInformer<DaemonSet>,
+    queue: Arc<WorkQueue<ObjectKey>>,
+    expectations: Arc<Expectations>,
+}
+
+impl Follower {
+    fn follow(&self, change: &Change<'_, Pod>) {
+        if let Change::Updated { old, new } = change
+            && controller_of(&old.metadata) != controller_of(&new.metadata)
+        {
+            self.owner(old).into_iter().for_each(|key| self.queue.add(key));
+        }
+        let pod = change.object();
+        let Some(key) = self.owner(pod) else {
+            return self.may_be_adopted(change);
+        };
+        let going = pod.metadata.deletion_timestamp.is_some() || matches!(change, Change::Deleted { .. });
+        if going {
+            self.expectations.deletion_observed(&key, pod.uid());
+        } else if matches!(change, Change::Added(_)) {
+            self.expectations.creation_observed(&key);
+        }
+        self.queue.add(key);
+    }
+
+    fn owner(&self, pod: &Pod) -> Option<ObjectKey> {
+        let reference = controller_of(&pod.metadata).filter(|reference| reference.kind == "DaemonSet")?;
+        let set = self.sets.get(pod.namespace(), &reference.name)?;
+        (set.uid() == reference.uid).then(|| ObjectKey::of(&*set))
+    }
+
+    fn may_be_adopted(&self, change: &Change<'_, Pod>) {
+        let pod = change.object();
+        let (None, Some(labels), false) =
+            (controller_of(&pod.metadata), &pod.metadata.labels, matches!(change, Change::Deleted { .. }))
+        else {
+            return;
+        };
+        for set in self.sets.in_namespace(pod.namespace()) {
+            let matches = selector(&set.spec.selector)
+                .is_ok_and(|selector| !selector.selects_all() && selector.matches(labels));
+            if matches {
+                self.queue.add(ObjectKey::of(&*set));
+            }
+        }
+    }
+}
