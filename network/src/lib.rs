@@ -19,6 +19,7 @@ pub mod objects;
 pub mod pod;
 pub mod policy;
 pub mod proxy;
+mod relay;
 
 pub use config::Config;
 pub use destroy::destroy;

@@ -105,6 +105,12 @@ pub trait PodNetwork: Send + Sync {
         options: &AttachOptions,
     ) -> Result<PodAddresses, Error>;
 
+    /// Sends new connections of this node to other endpoints of the pod's Services,
+    /// if there are any, until it is detached. Call it before the pod is told to
+    /// stop, so that no connection meets a server that is going. Returns when that
+    /// is in force, or after a second if the proxy is not to be heard.
+    async fn withdraw(&self, pod_uid: &str);
+
     /// Gives back what the pod with this `uid` holds. Call it after the last
     /// reference to the namespace is gone (unmounted); a namespace that is still
     /// there loses its link. No error when the pod has nothing.

@@ -14,7 +14,6 @@ mod health;
 mod layout;
 mod nftables;
 pub mod plan;
-mod relay;
 mod run;
 pub mod state;
 

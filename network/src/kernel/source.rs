@@ -61,11 +61,14 @@ pub async fn loopback(route: &Connection<Route>) -> Result<u32, nlink::Error> {
     }
 }
 
-/// Takes back the addresses that [`ensure`] gave.
+/// Takes back the addresses that [`ensure`] gave, whatever the ranges of the
+/// node were then: all that loopback has of the cluster's.
 pub async fn release(route: &Connection<Route>, config: &Config) -> Result<(), nlink::Error> {
-    for source in Ip::BOTH.into_iter().filter_map(|ip| address(config, ip)) {
-        if !config.node_ips.contains(&source) {
-            remove_from_loopback(route, source).await?;
+    let lo = loopback(route).await?;
+    for found in route.get_addresses_by_index(lo).await? {
+        let Some(address) = found.address().copied() else { continue };
+        if config.cluster_cidrs.iter().any(|range| range.contains(&address)) {
+            remove_from_loopback(route, address).await?;
         }
     }
     Ok(())

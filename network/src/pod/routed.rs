@@ -1,8 +1,9 @@
 //! [`PodNetwork`] with routed links.
 
 use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use nlink::Connection;
@@ -13,13 +14,18 @@ use super::ipam::Pool;
 use super::rules::Rules;
 use super::state::Store;
 use super::wiring::{Ends, Wiring};
-use super::{AttachOptions, Attachment, Error, HostPort, PodAddresses, PodIdentity, PodNetwork};
+use super::{AttachOptions, Attachment, Error, HostPort, PodAddresses, PodIdentity, PodNetwork, Protocol};
 use crate::config::Config;
+use crate::dialer::Dialer;
 use crate::kernel::nft::Ip;
 use crate::kernel::{Namespace, source};
+use crate::proxy::{ProxyHandle, Withdrawal};
+use crate::relay::{self, Relays};
 
 /// An MTU that fits when the node has no uplink.
 const DEFAULT_MTU: u32 = 1500;
+/// A pod is told to stop after this time in any case.
+const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The pod network of one node.
 pub struct RoutedNetwork {
@@ -29,6 +35,11 @@ pub struct RoutedNetwork {
     rules: Vec<Rules>,
     nft: Connection<Nftables>,
     held: Mutex<Held>,
+    /// Host ports on loopback.
+    relays: Mutex<Relays>,
+    proxy: Option<ProxyHandle>,
+    /// Pods that are about to stop.
+    withdrawn: Mutex<HashMap<String, Withdrawal>>,
 }
 
 /// What is given out.
@@ -59,7 +70,7 @@ impl RoutedNetwork {
         let nft = namespace.nftables().map_err(node("open nftables"))?;
         let rules: Vec<Rules> = Ip::BOTH
             .into_iter()
-            .filter(|ip| held.pools.iter().any(|pool| Ip::of(pool.range().addr()) == *ip))
+            .filter(|ip| config.cluster_cidrs.iter().any(|range| Ip::of(range.addr()) == *ip))
             .map(|ip| {
                 Rules::new(format!("{}-pods", config.table()), ip, &config.pod_cidrs, &config.cluster_cidrs)
             })
@@ -68,14 +79,30 @@ impl RoutedNetwork {
         for rules in &rules {
             rules.install(&nft, &attachments).await.map_err(node("install the rules of pods"))?;
         }
-        Ok(Self {
+        let relays = Relays::new(Dialer::within(namespace));
+        let network = Self {
             cluster: config.cluster.clone(),
             store,
             wiring: Wiring::new(route, mtu, sources),
             rules,
             nft,
             held: Mutex::new(held),
-        })
+            relays: Mutex::new(relays),
+            proxy: None,
+            withdrawn: Mutex::default(),
+        };
+        network.relay_host_ports();
+        Ok(network)
+    }
+
+    /// Lets [`PodNetwork::withdraw`] reach the node's service proxy.
+    pub fn with_proxy(self, proxy: ProxyHandle) -> Self {
+        Self { proxy: Some(proxy), ..self }
+    }
+
+    fn relay_host_ports(&self) {
+        let wanted = self.list().iter().flat_map(relayed).collect();
+        self.relays.lock().set(&wanted);
     }
 
     /// Removes every link, rule, address and file of this cluster's pods from the
@@ -103,7 +130,9 @@ impl RoutedNetwork {
         self.wiring.connect(&ends, attachment).await?;
         let batch =
             self.rules.iter().fold(self.nft.transaction(), |batch, rules| rules.add(batch, attachment));
-        batch.commit(&self.nft).await.map_err(|source| step("add rules", attachment, source))
+        batch.commit(&self.nft).await.map_err(|source| step("add rules", attachment, source))?;
+        self.relay_host_ports();
+        Ok(())
     }
 
     async fn release(&self, attachment: &Attachment) -> Result<(), Error> {
@@ -121,7 +150,9 @@ impl RoutedNetwork {
             self.wiring.disconnect(&ends, attachment).await?;
         }
         self.store.forget(&ends.host)?;
+        self.withdrawn.lock().remove(&attachment.pod.uid);
         self.held.lock().remove(&attachment.pod.uid);
+        self.relay_host_ports();
         Ok(())
     }
 }
@@ -146,6 +177,15 @@ impl PodNetwork for RoutedNetwork {
             return Err(error);
         }
         Ok(attachment.addresses)
+    }
+
+    async fn withdraw(&self, pod_uid: &str) {
+        let (Some(proxy), Some(attachment)) = (&self.proxy, self.get(pod_uid)) else { return };
+        let withdrawal = proxy.begin_withdrawal(attachment.addresses.ips);
+        if tokio::time::timeout(WITHDRAW_TIMEOUT, withdrawal.in_force()).await.is_err() {
+            tracing::warn!(pod = %attachment.pod.name, "the service proxy did not take the pod out of use in time");
+        }
+        self.withdrawn.lock().insert(pod_uid.to_owned(), withdrawal);
     }
 
     async fn detach(&self, pod_uid: &str) -> Result<(), Error> {
@@ -252,6 +292,18 @@ impl HostPort {
         let same_address = wild(self.host_ip) || wild(other.host_ip) || self.host_ip == other.host_ip;
         self.protocol == other.protocol && self.host_port == other.host_port && same_address
     }
+}
+
+/// TCP host ports that loopback should answer, and where they lead.
+fn relayed(attachment: &Attachment) -> Vec<(SocketAddr, SocketAddr)> {
+    let of_pod = |port: &HostPort, pod: IpAddr| {
+        let loopback = relay::loopback(Ip::of(pod));
+        let includes_loopback = port.host_ip.is_none_or(|ip| ip.is_unspecified() || ip == loopback);
+        (port.protocol == Protocol::Tcp && includes_loopback)
+            .then(|| (SocketAddr::new(loopback, port.host_port), SocketAddr::new(pod, port.container_port)))
+    };
+    let ports = attachment.options.host_ports.iter();
+    ports.flat_map(|port| attachment.addresses.ips.iter().filter_map(move |pod| of_pod(port, *pod))).collect()
 }
 
 fn step(step: &'static str, attachment: &Attachment, source: nlink::Error) -> Error {

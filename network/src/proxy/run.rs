@@ -1,7 +1,7 @@
 //! The proxy's task: waits for changes, plans, applies.
 
 use std::collections::{BTreeSet, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +14,13 @@ use super::dataplane::{Dataplane, Error};
 use super::elements::Difference;
 use super::health::HealthChecks;
 use super::nftables::NftDataplane;
-use super::plan::{self, Node};
-use super::relay::Relays;
+use super::plan::{self, Frontend, Node, Place};
 use super::state::{State, Update, Withdrawn};
 use crate::config::Config;
 use crate::dialer::Dialer;
 use crate::objects::{EndpointSlice, Service};
+use crate::pod::Protocol;
+use crate::relay::{self, Relays};
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
@@ -167,7 +168,7 @@ impl Proxy {
             self.dataplane.forget_affinity(&update.lost_affinity).await?;
         }
         if let Some(listeners) = &mut self.listeners {
-            listeners.relays.set(self.state.frontends());
+            listeners.relays.set(&self.state.frontends().filter_map(relayed).collect());
             listeners.health.reopen();
         }
         Ok(())
@@ -182,7 +183,7 @@ impl Proxy {
         listeners.health.set(service, check);
     }
 
-    fn plan(&self, service: &ObjectKey, withdrawn: &HashSet<IpAddr>) -> Vec<plan::Frontend> {
+    fn plan(&self, service: &ObjectKey, withdrawn: &HashSet<IpAddr>) -> Vec<Frontend> {
         let Some(object) = self.services.get_key(service) else { return Vec::new() };
         let slices = self.slices.by_index(EndpointSlice::BY_SERVICE, &service.to_string());
         plan::plan(&object, &slices, &self.node, withdrawn)
@@ -192,6 +193,13 @@ impl Proxy {
 struct Listeners {
     relays: Relays,
     health: HealthChecks,
+}
+
+/// A TCP node port at loopback, and by which address the node reaches the same.
+fn relayed(frontend: &Frontend) -> Option<(SocketAddr, SocketAddr)> {
+    let Place::Node(ip) = frontend.front.place else { return None };
+    let at = SocketAddr::new(relay::loopback(ip), frontend.front.port);
+    (frontend.front.protocol == Protocol::Tcp).then_some((at, frontend.inside))
 }
 
 fn service_of(slice: &EndpointSlice) -> Option<ObjectKey> {
@@ -235,14 +243,16 @@ impl ProxyHandle {
     /// answer lives, unless a Service has no others. Returns when that is in
     /// force, so that a pod can be told to stop without losing a connection.
     pub async fn withdraw(&self, addresses: Vec<IpAddr>) -> Withdrawal {
-        self.shared.dirty.lock().withdrawn.add(&addresses);
-        let withdrawal = Withdrawal { handle: self.clone(), addresses };
-        let sequence = withdrawal.mark();
-        let mut applied = self.shared.applied.subscribe();
-        if applied.wait_for(|done| *done >= sequence).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        let withdrawal = self.begin_withdrawal(addresses);
+        withdrawal.in_force().await;
         withdrawal
+    }
+
+    /// The same without waiting; see [`Withdrawal::in_force`].
+    pub fn begin_withdrawal(&self, addresses: Vec<IpAddr>) -> Withdrawal {
+        self.shared.dirty.lock().withdrawn.add(&addresses);
+        let sequence = self.shared.mark(self.services_at(&addresses));
+        Withdrawal { handle: self.clone(), addresses, sequence }
     }
 
     fn services_at(&self, addresses: &[IpAddr]) -> Vec<ObjectKey> {
@@ -260,18 +270,24 @@ impl ProxyHandle {
 pub struct Withdrawal {
     handle: ProxyHandle,
     addresses: Vec<IpAddr>,
+    /// The number of the change that took them out.
+    sequence: u64,
 }
 
 impl Withdrawal {
-    fn mark(&self) -> u64 {
-        let services = self.handle.services_at(&self.addresses);
-        self.handle.shared.mark(services)
+    /// Waits until the kernel knows.
+    pub async fn in_force(&self) {
+        let mut applied = self.handle.shared.applied.subscribe();
+        // The sender is in the handle, so this only ends when the value is there.
+        if applied.wait_for(|done| *done >= self.sequence).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
 impl Drop for Withdrawal {
     fn drop(&mut self) {
         self.handle.shared.dirty.lock().withdrawn.remove(&self.addresses);
-        self.mark();
+        self.handle.shared.mark(self.handle.services_at(&self.addresses));
     }
 }

@@ -23,8 +23,10 @@ async fn nothing_is_left_in_the_kernel_and_repeating_is_fine() {
             .expect("build"),
     );
     assert_ne!(addresses_and_routes(&node).await, before);
+    // The node's range may not be known any more.
+    let config = knarr_network::Config { pod_cidrs: Vec::new(), ..node.config.clone() };
     for _ in 0..2 {
-        knarr_network::destroy(&node.config).await.expect("destroy");
+        knarr_network::destroy(&config).await.expect("destroy");
         assert!(tables(&node).await.is_empty());
         assert!(pod_links(&node).await.is_empty());
         assert_eq!(addresses_and_routes(&node).await, before);

@@ -66,6 +66,8 @@ async fn a_host_port_leads_to_its_pod_and_has_one_holder() {
         let (name, _) = ask(from, at("10.244.1.1:8088")).await.expect("host port");
         assert_eq!(name, "web");
     }
+    let (name, _) = ask(&node.netns.dialer(), at("127.0.0.1:8088")).await.expect("host port on loopback");
+    assert_eq!(name, "web");
     let other = Netns::create(node.dir.path(), "other");
     let refused = network.attach(other.path(), &identity("other"), &host_port(8088, 80)).await;
     assert!(matches!(refused, Err(Error::HostPortTaken { port: 8088, .. })), "{refused:?}");

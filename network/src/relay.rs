@@ -1,5 +1,5 @@
-//! Node ports on the node's loopback addresses, in user space: the kernel does
-//! not translate connections from 127.0.0.0/8 to elsewhere.
+//! Ports on the node's loopback addresses, in user space: the kernel does not
+//! translate connections from 127.0.0.0/8 to elsewhere.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,10 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::plan::{Frontend, Place};
 use crate::dialer::Dialer;
 use crate::kernel::nft::Ip;
-use crate::pod::Protocol;
 
 /// Connections at a time, over all ports.
 const MAX_CONNECTIONS: usize = 1024;
@@ -41,19 +39,21 @@ impl Relays {
         Self { dialer, limit: Arc::new(Semaphore::new(MAX_CONNECTIONS)), running: HashMap::new() }
     }
 
-    /// Starts and stops listeners so that there is one for each TCP node port. A
-    /// port that something else listens on is left to it, and tried again with
-    /// the next change.
-    pub fn set<'a>(&mut self, frontends: impl Iterator<Item = &'a Frontend>) {
-        let wanted: BTreeMap<SocketAddr, SocketAddr> = frontends.filter_map(relayed).collect();
+    /// Starts and stops listeners so that there is one at each of the addresses,
+    /// leading to the address beside it. A port that something else listens on is
+    /// left to it, and tried again with the next change.
+    pub fn set(&mut self, wanted: &BTreeMap<SocketAddr, SocketAddr>) {
         self.running.retain(|at, relay| wanted.get(at) == Some(&relay.target));
         for (at, target) in wanted {
-            if self.running.contains_key(&at) {
+            if self.running.contains_key(at) {
                 continue;
             }
-            match self.dialer.listen(at) {
-                Ok(listener) => drop(self.running.insert(at, self.start(listener, target))),
-                Err(error) => tracing::warn!(%at, %error, "node port does not answer on loopback"),
+            match self.dialer.listen(*at) {
+                Ok(listener) => {
+                    let relay = self.start(listener, *target);
+                    self.running.insert(*at, relay);
+                }
+                Err(error) => tracing::warn!(%at, %error, "port does not answer on loopback"),
             }
         }
     }
@@ -66,14 +66,12 @@ impl Relays {
     }
 }
 
-fn relayed(frontend: &Frontend) -> Option<(SocketAddr, SocketAddr)> {
-    let Place::Node(ip) = frontend.front.place else { return None };
-    let loopback = match ip {
+/// The loopback address of a family.
+pub fn loopback(ip: Ip) -> IpAddr {
+    match ip {
         Ip::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
         Ip::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
-    };
-    let at = SocketAddr::new(loopback, frontend.front.port);
-    (frontend.front.protocol == Protocol::Tcp).then_some((at, frontend.inside))
+    }
 }
 
 async fn serve(
@@ -99,7 +97,7 @@ async fn serve(
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%target, %error, "accept on loopback node port");
+                    tracing::warn!(%target, %error, "accept on loopback");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
