@@ -259,8 +259,9 @@ impl Inner {
     }
 
     pub fn set_phase(&self, container: &Container, phase: Phase) {
-        let ended = phase.has_ended() && !container.phase.send_replace(phase).has_ended();
-        if ended {
+        let ended = phase.has_ended();
+        let before = container.phase.send_replace(phase);
+        if ended && !before.has_ended() {
             self.announce(ContainerEventKind::Stopped, container);
         }
     }
