@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::body::Body;
-use http::header::{CACHE_CONTROL, ETAG, EXPIRES, IF_NONE_MATCH, LOCATION, VARY};
+use http::header::{ACCEPT, CACHE_CONTROL, ETAG, EXPIRES, IF_NONE_MATCH, LOCATION, VARY};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use knarr_api::gvk::GroupVersionKind;
 use knarr_api::openapi::{self, Definition};
@@ -15,7 +15,10 @@ use crate::catalogue::{Catalogue, Resource, Version, api_version};
 use crate::handlers::respond;
 use crate::version;
 
-const V2: &str = "application/json";
+const JSON: &str = "application/json";
+/// What client-go's discovery asks for; the name with an `@` is the old one, and still the one asked for.
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+const V2_PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// Answers an OpenAPI path, `None` for any other path.
 pub fn serve(
@@ -76,7 +79,7 @@ fn index(catalogue: &Catalogue) -> Response<Body> {
         }
     }
     let body: Value = json!({"paths": paths});
-    respond::response(StatusCode::OK, V2, body.to_string().into())
+    respond::response(StatusCode::OK, JSON, body.to_string().into())
 }
 
 fn v3(
@@ -96,12 +99,12 @@ fn v3(
     let asked = query.iter().find(|(key, _)| key == "hash").map(|(_, value)| value.as_str());
     if asked.is_some_and(|asked| asked != hash) {
         // The client's index is old; the document has moved.
-        let mut response = respond::response(StatusCode::MOVED_PERMANENTLY, V2, Body::empty());
+        let mut response = respond::response(StatusCode::MOVED_PERMANENTLY, JSON, Body::empty());
         let to = format!("/openapi/v3/{name}?hash={hash}");
         response.headers_mut().insert(LOCATION, HeaderValue::from_str(&to).map_err(Status::internal)?);
         return Ok(response);
     }
-    let mut response = tagged(&hash, headers, || openapi::v3(&resources, &version::git_version()))?;
+    let mut response = tagged(&hash, JSON, headers, || openapi::v3(&resources, &version::git_version()))?;
     if asked.is_some() {
         // A document under its hash never changes.
         let headers = response.headers_mut();
@@ -115,24 +118,63 @@ fn v2(catalogue: &Catalogue, headers: &HeaderMap) -> Result<Response<Body>, Stat
     let versions = catalogue.groups.iter().flat_map(|group| &group.versions);
     let resources: Vec<openapi::Resource> = versions.flat_map(described).collect();
     let hash = openapi::fingerprint(&resources, &version::git_version());
-    tagged(&hash, headers, || openapi::v2(&resources, &version::git_version()))
+    if accepts_protobuf(headers) {
+        // Each form of a document has a tag of its own.
+        let hash = format!("{hash}-protobuf");
+        return tagged(&hash, V2_PROTOBUF, headers, || {
+            openapi::v2_protobuf(&resources, &version::git_version())
+        });
+    }
+    tagged(&hash, JSON, headers, || openapi::v2(&resources, &version::git_version()))
+}
+
+/// Whether protobuf is asked for before JSON, and before anything at all.
+fn accepts_protobuf(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut asked = accept.split(',').map(|media| media.split(';').next().unwrap_or_default().trim());
+    let known =
+        |media: &&str| matches!(*media, V2_PROTOBUF | V2_PROTOBUF_ASKED | JSON | "application/*" | "*/*");
+    asked.find(known).is_some_and(|media| matches!(media, V2_PROTOBUF | V2_PROTOBUF_ASKED))
 }
 
 /// The document, or 304 when the client has it. It is built only if it is sent.
 fn tagged(
     hash: &str,
+    form: &'static str,
     headers: &HeaderMap,
     build: impl FnOnce() -> Vec<u8>,
 ) -> Result<Response<Body>, Status> {
     let tag = format!("\"{hash}\"");
     let known = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()) == Some(tag.as_str());
     let mut response = if known {
-        respond::response(StatusCode::NOT_MODIFIED, V2, Body::empty())
+        respond::response(StatusCode::NOT_MODIFIED, form, Body::empty())
     } else {
-        respond::response(StatusCode::OK, V2, build().into())
+        respond::response(StatusCode::OK, form, build().into())
     };
     let headers = response.headers_mut();
     headers.insert(ETAG, HeaderValue::from_str(&tag).map_err(Status::internal)?);
     headers.insert(VARY, HeaderValue::from_static("Accept"));
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_known_form_asked_for_is_served() {
+        let asks = |accept: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, HeaderValue::from_str(accept).expect("a header"));
+            accepts_protobuf(&headers)
+        };
+        assert!(
+            asks(V2_PROTOBUF_ASKED)
+                && asks("application/com.github.proto-openapi.spec.v2.v1.0+protobuf;q=1, */*")
+        );
+        assert!(
+            !asks("*/*") && !asks("application/json") && !asks(&format!("application/json, {V2_PROTOBUF}"))
+        );
+        assert!(!accepts_protobuf(&HeaderMap::new()));
+    }
 }
