@@ -17,6 +17,7 @@ pub use builtin::{Extensions, builtin};
 
 use crate::cache::{FieldSource, ResourceCache};
 use crate::context::RequestContext;
+use crate::custom::CustomSchema;
 use crate::registry::{Rules, Strategy};
 
 /// A name that is static for built-in resources.
@@ -37,6 +38,8 @@ pub struct Resource {
     pub categories: Vec<Name>,
     pub storage_version_hash: String,
     pub schema: Option<TypeRef>,
+    /// The schema of a custom resource.
+    pub custom: Option<Arc<CustomSchema>>,
     pub serving: Serving,
     pub subresources: BTreeMap<Name, Subresource>,
     /// What a field selector may name beyond `metadata.name` and `metadata.namespace`.

@@ -12,7 +12,11 @@ use crate::catalogue::{Resource, Storage};
 pub fn to_served(resource: &Resource, object: Value) -> Result<Value, Status> {
     let Some(storage) = resource.stored() else { return Ok(object) };
     let from = (&*storage.group, &*storage.version);
-    convert(object, &storage.kind, from, (&resource.group, &resource.version))
+    let mut served = convert(object, &storage.kind, from, (&resource.group, &resource.version))?;
+    if let Some(custom) = &resource.custom {
+        custom.complete(&mut served);
+    }
+    Ok(served)
 }
 
 /// From the resource's version to the storage version.

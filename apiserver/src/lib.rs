@@ -8,6 +8,7 @@ pub mod cache;
 pub mod catalogue;
 pub mod context;
 mod conversion;
+pub mod custom;
 mod defaults;
 mod discovery;
 mod fields;

@@ -2,8 +2,10 @@
 //!
 //! A kind without a line here has no rules beyond those of its schema and of [`crate::registry::Rules`].
 
+mod apiextensions;
 mod apps;
 mod batch;
+mod certificates;
 mod core;
 mod fill;
 mod pod_spec;
@@ -17,6 +19,7 @@ use crate::registry::{Plain, Strategy};
 pub fn extensions(extensions: &mut Extensions) {
     extensions.answer("", "bindings", Arc::new(core::pod::binding::Binding));
     extensions.create("pods", "binding", Arc::new(core::pod::binding::Binding));
+    extensions.create("pods", "eviction", Arc::new(core::pod::eviction::Eviction));
 }
 
 /// The strategy of a built-in resource.
@@ -30,6 +33,12 @@ pub fn strategy(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("", "replicationcontrollers") => Arc::new(core::replication_controller::ReplicationController),
         ("", "services") => Arc::new(core::service::Service),
         ("apps", "daemonsets") => Arc::new(apps::daemon_set::DaemonSet),
+        ("apiextensions.k8s.io", "customresourcedefinitions") => {
+            Arc::new(apiextensions::definition::Definition)
+        }
+        ("certificates.k8s.io", "certificatesigningrequests") => {
+            Arc::new(certificates::signing_request::SigningRequest)
+        }
         ("apps", "deployments") => Arc::new(apps::deployment::Deployment),
         ("apps", "replicasets") => Arc::new(apps::replica_set::ReplicaSet),
         ("apps", "statefulsets") => Arc::new(apps::stateful_set::StatefulSet),

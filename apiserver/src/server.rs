@@ -3,6 +3,7 @@
 mod compact;
 mod config;
 mod dispatch;
+mod expire;
 mod listen;
 
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::objects::Objects;
 use crate::registry::Registry;
 use crate::user::UserInfo;
-use crate::{filters, resources, user::MASTERS_GROUP};
+use crate::{custom, filters, resources, user::MASTERS_GROUP};
 
 pub use config::Config;
 pub use listen::ListenError;
@@ -92,6 +93,8 @@ impl ApiServer {
         resources::extensions(&mut extensions);
         registry.set_catalogue(catalogue::builtin(&cache, &extensions).await?);
         tokio::spawn(compact::run(registry.store.clone(), stop.clone()));
+        tokio::spawn(expire::run(registry.clone(), stop.clone()));
+        custom::start(registry.clone(), stop.clone());
         if let Some(admission) = &security.admission {
             registry.set_admission(admission.clone());
         }

@@ -127,6 +127,7 @@ async fn resource(
         categories: names(&facts.categories),
         storage_version_hash: facts.storage_version_hash.unwrap_or_default().to_owned(),
         schema: Some(facts.type_ref()),
+        custom: None,
         subresources: subresources(extensions, facts),
         fields: field_names(facts),
         bare_items: true,
@@ -233,11 +234,12 @@ fn canonical(listed: &SelectableFields, field: &str) -> String {
 }
 
 fn subresources(extensions: &Extensions, facts: &'static resources::Resource) -> BTreeMap<Name, Subresource> {
+    let strategy = strategies::strategy(facts.group, facts.name);
     let served = facts.subresources.iter().filter_map(|sub| {
         let serving = match sub.name {
             "status" => SubresourceServing::Status,
             "scale" => SubresourceServing::Scale(Arc::new(scale_paths())),
-            "finalize" | "resize" | "ephemeralcontainers" | "approval" => SubresourceServing::Object,
+            name if strategy.subresource(name).is_some() => SubresourceServing::Object,
             name => {
                 let key = (facts.name, name);
                 let connect = extensions.connects.get(&key).cloned().map(SubresourceServing::Connect);

@@ -13,6 +13,8 @@ use serde_json::Value;
 use super::negotiate;
 use super::options::FieldValidation;
 use crate::admission::Remarks;
+use crate::catalogue::Resource;
+use crate::custom::CustomSchema;
 
 /// The largest body of a write.
 pub const MAX_BODY: usize = 3 * 1024 * 1024;
@@ -33,6 +35,17 @@ pub struct Expected<'a> {
     pub gvk: GroupVersionKind,
     /// `None` for custom resources.
     pub schema: Option<&'a TypeRef>,
+    /// Of custom resources.
+    pub custom: Option<&'a CustomSchema>,
+}
+
+impl<'a> Expected<'a> {
+    /// The kind that a resource's own endpoint takes.
+    pub fn of(resource: &'a Resource) -> Self {
+        let gvk =
+            GroupVersionKind::new(resource.group.clone(), resource.version.clone(), resource.kind.clone());
+        Self { gvk, schema: resource.schema.as_ref(), custom: resource.custom.as_deref() }
+    }
 }
 
 /// Decodes a body to an object of the expected kind, and says what is unknown in it as the client wants it said.
@@ -100,6 +113,12 @@ fn decode_untyped(
     if let Some(object) = decoded.value.as_object_mut() {
         object.insert("apiVersion".into(), gvk.api_version().into());
         object.insert("kind".into(), gvk.kind.to_string().into());
+    }
+    if let Some(custom) = expected.custom {
+        let unknown = custom.clean(&mut decoded.value).map_err(Status::bad_request)?;
+        if strict {
+            decoded.strict_errors.extend(unknown);
+        }
     }
     Ok((gvk, decoded))
 }

@@ -23,8 +23,7 @@ pub async fn create(mut call: Call) -> Result<Response<Body>, Status> {
     let cx = &call.cx;
     let storage = cx.resource.stored().ok_or_else(Status::method_not_allowed)?;
     let resource = &cx.resource;
-    let gvk = GroupVersionKind::new(resource.group.clone(), resource.version.clone(), resource.kind.clone());
-    let expected = Expected { gvk, schema: resource.schema.as_ref() };
+    let expected = Expected::of(resource);
     let object = body::decode(&call.headers, &bytes, &expected, options.field_validation, &cx.remarks)?;
     let mut object = conversion::to_stored(resource, storage, object)?;
     defaults::apply(storage, &mut object);
@@ -40,8 +39,7 @@ pub async fn answered(mut call: Call, answer: Arc<dyn Answer>) -> Result<Respons
     let bytes = call.body().await?;
     let cx = &call.cx;
     let resource = &cx.resource;
-    let gvk = GroupVersionKind::new(resource.group.clone(), resource.version.clone(), resource.kind.clone());
-    let expected = Expected { gvk, schema: resource.schema.as_ref() };
+    let expected = Expected::of(resource);
     let object = body::decode(&call.headers, &bytes, &expected, options.field_validation, &cx.remarks)?;
     let answer = answer.answer(cx, object).await?;
     respond::value(StatusCode::CREATED, &output, &answer)
@@ -65,7 +63,7 @@ pub async fn subresource(
         subresource.kind.clone(),
     );
     let schema = knarr_api::schema::by_gvk(&gvk.group, &gvk.version, &gvk.kind);
-    let expected = Expected { gvk, schema: schema.as_ref() };
+    let expected = Expected { gvk, schema: schema.as_ref(), custom: None };
     let mut object = body::decode(&call.headers, &bytes, &expected, options.field_validation, &cx.remarks)?;
     crate::registry::ensure_namespace(&mut object, cx.namespace())?;
     let given = object::name(&object);

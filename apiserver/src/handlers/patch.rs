@@ -162,7 +162,15 @@ fn patched(
             faults.extend(decoded.strict_errors);
             decoded.value
         }
-        None => object,
+        None => {
+            if let Some(custom) = &cx.resource.custom {
+                let unknown = custom.clean(&mut object).map_err(Status::bad_request)?;
+                if strict {
+                    faults.extend(unknown);
+                }
+            }
+            object
+        }
     };
     if options.field_validation == FieldValidation::Strict && !faults.is_empty() {
         return Err(not_decodable(&object, &decode::DecodeError::Strict(faults)));

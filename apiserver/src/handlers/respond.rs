@@ -110,6 +110,9 @@ pub fn written(
 
 /// Whether objects are served as they are stored.
 pub fn is_storage_version(resource: &Resource) -> bool {
+    if resource.custom.as_ref().is_some_and(|custom| custom.has_defaults) {
+        return false;
+    }
     resource
         .stored()
         .is_some_and(|storage| storage.version == resource.version && storage.group == resource.group)

@@ -42,7 +42,7 @@ pub async fn scale(mut call: Call, paths: Arc<ScalePaths>) -> Result<Response<Bo
     } else {
         let gvk = GroupVersionKind::new("autoscaling", "v1", "Scale");
         let schema = schema::by_gvk("autoscaling", "v1", "Scale");
-        let expected = Expected { gvk, schema: schema.as_ref() };
+        let expected = Expected { gvk, schema: schema.as_ref(), custom: None };
         let remarks = &call.cx.remarks;
         let scale = body::decode(&call.headers, &bytes, &expected, options.field_validation, remarks)?;
         check_name(&scale, call.cx.name(), call.cx.namespace())?;

@@ -2,7 +2,6 @@
 
 use axum::body::Body;
 use http::{Response, StatusCode};
-use knarr_api::gvk::GroupVersionKind;
 use knarr_api::status::Status;
 use serde_json::Value;
 
@@ -21,8 +20,7 @@ pub async fn update(mut call: Call) -> Result<Response<Body>, Status> {
     let cx = &call.cx;
     let resource = &cx.resource;
     let storage = resource.stored().ok_or_else(Status::method_not_allowed)?;
-    let gvk = GroupVersionKind::new(resource.group.clone(), resource.version.clone(), resource.kind.clone());
-    let expected = Expected { gvk, schema: resource.schema.as_ref() };
+    let expected = Expected::of(resource);
     let object = body::decode(&call.headers, &bytes, &expected, options.field_validation, &cx.remarks)?;
     let mut object = conversion::to_stored(resource, storage, object)?;
     check_name(&object, cx.name(), cx.namespace())?;

@@ -2,6 +2,7 @@
 
 pub mod binding;
 mod defaults;
+pub mod eviction;
 mod level_resources;
 
 use serde_json::{Value, json};

@@ -1,0 +1,139 @@
+//! A CustomResourceDefinition, as far as serving it needs to know.
+
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+/// Keeps a definition until its instances are gone.
+pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Definition {
+    pub metadata: Metadata,
+    pub spec: Spec,
+    pub status: DefinitionStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Metadata {
+    pub name: String,
+    pub uid: String,
+    pub deletion_timestamp: Option<String>,
+    pub finalizers: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Spec {
+    pub group: String,
+    pub names: Names,
+    pub scope: String,
+    pub versions: Vec<DefinitionVersion>,
+    pub conversion: Conversion,
+    pub preserve_unknown_fields: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Names {
+    pub plural: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub singular: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub short_names: Vec<String>,
+    pub kind: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub list_kind: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub categories: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DefinitionVersion {
+    pub name: String,
+    pub served: bool,
+    pub storage: bool,
+    pub schema: VersionSchema,
+    pub subresources: Subresources,
+    pub additional_printer_columns: Vec<Value>,
+    pub selectable_fields: Vec<SelectableField>,
+    pub deprecated: bool,
+    pub deprecation_warning: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct VersionSchema {
+    #[serde(rename = "openAPIV3Schema")]
+    pub open_api: Option<Value>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Subresources {
+    pub status: Option<Value>,
+    pub scale: Option<Scale>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Scale {
+    pub spec_replicas_path: String,
+    pub status_replicas_path: String,
+    pub label_selector_path: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct SelectableField {
+    pub json_path: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Conversion {
+    pub strategy: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DefinitionStatus {
+    #[serde(deserialize_with = "or_default")]
+    pub conditions: Vec<Value>,
+    pub accepted_names: Names,
+    #[serde(deserialize_with = "or_default")]
+    pub stored_versions: Vec<String>,
+}
+
+/// Lists that are always shown are null while they are empty.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(value: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(value)?.unwrap_or_default())
+}
+
+impl Definition {
+    pub fn is_namespaced(&self) -> bool {
+        self.spec.scope == "Namespaced"
+    }
+
+    pub fn is_established(&self) -> bool {
+        self.status.conditions.iter().any(|c| c["type"] == "Established" && c["status"] == "True")
+    }
+
+    /// It was deleted and waits for its instances to go.
+    pub fn is_ending(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+            && self.metadata.finalizers.iter().any(|name| name == FINALIZER)
+    }
+
+    pub fn storage_version(&self) -> Option<&DefinitionVersion> {
+        self.spec.versions.iter().find(|version| version.storage)
+    }
+
+    /// The versions that requests may name. With a conversion webhook only the stored one can be shown.
+    pub fn served_versions(&self) -> impl Iterator<Item = &DefinitionVersion> {
+        let one = self.spec.conversion.strategy == "Webhook";
+        self.spec.versions.iter().filter(move |version| version.served && (!one || version.storage))
+    }
+}

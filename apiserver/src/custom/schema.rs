@@ -1,0 +1,61 @@
+//! The schema of one version of a custom resource at work.
+
+use knarr_api::field::ErrorList;
+use knarr_api::structural::Structural;
+use serde_json::Value;
+
+use super::definition::DefinitionVersion;
+
+/// Knows what an object of one version may hold.
+#[derive(Debug)]
+pub struct CustomSchema {
+    pub structural: Structural,
+    /// As it was written, for OpenAPI.
+    pub published: Option<Value>,
+    /// Old clients' definitions keep whatever is sent.
+    preserves_unknown: bool,
+    /// Reads fill in defaults that were declared after the object was written.
+    pub has_defaults: bool,
+}
+
+impl CustomSchema {
+    pub fn new(version: &DefinitionVersion, preserves_unknown: bool) -> Self {
+        let structural = version.schema.open_api.as_ref().map(Structural::parse).unwrap_or_default();
+        let has_defaults = version.schema.open_api.as_ref().is_some_and(has_default);
+        Self { structural, published: version.schema.open_api.clone(), preserves_unknown, has_defaults }
+    }
+
+    /// Brings an object into the form its schema knows; gives the faults of a strict reader.
+    ///
+    /// Errors: metadata of the wrong form.
+    pub fn clean(&self, object: &mut Value) -> Result<Vec<String>, String> {
+        let mut unknown = if self.preserves_unknown { Vec::new() } else { self.structural.prune(object) };
+        unknown.extend(self.structural.coerce_metadata(object, false).map_err(|error| error.to_string())?);
+        self.structural.prune_nulls(object);
+        self.structural.apply_defaults(object);
+        Ok(unknown.into_iter().map(|path| format!("unknown field {path:?}")).collect())
+    }
+
+    /// Fills in what a read shows although it is not stored.
+    pub fn complete(&self, object: &mut Value) {
+        if self.has_defaults {
+            self.structural.apply_defaults(object);
+        }
+    }
+
+    pub fn validate(&self, object: &Value) -> ErrorList {
+        let mut errors = self.structural.validate(object);
+        errors.extend(self.structural.validate_lists(object));
+        errors
+    }
+}
+
+fn has_default(schema: &Value) -> bool {
+    match schema {
+        Value::Object(map) => {
+            map.contains_key("default") && map.contains_key("type") || map.values().any(has_default)
+        }
+        Value::Array(list) => list.iter().any(has_default),
+        _ => false,
+    }
+}

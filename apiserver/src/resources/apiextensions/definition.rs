@@ -1,0 +1,204 @@
+//! CustomResourceDefinitions.
+
+use knarr_api::field::{Error, ErrorList, IMMUTABLE, Path};
+use knarr_api::names;
+use knarr_api::structural::Structural;
+use serde_json::{Value, json};
+
+use crate::custom::FINALIZER;
+use crate::object;
+use crate::registry::{Context, DeleteStep, Strategy};
+
+pub struct Definition;
+
+impl Strategy for Definition {
+    fn set_defaults(&self, object: &mut Value) {
+        let spec = object::map_at(object, "spec");
+        let kind = spec.pointer("/names/kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let names = object::map_at(spec, "names");
+        let mut or = |field: &str, value: String| {
+            if names.get(field).and_then(Value::as_str).unwrap_or_default().is_empty() {
+                names[field] = value.into();
+            }
+        };
+        or("singular", kind.to_lowercase());
+        or("listKind", format!("{kind}List"));
+        if spec.get("conversion").is_none_or(Value::is_null) {
+            spec["conversion"] = json!({"strategy": "None"});
+        }
+    }
+
+    fn prepare_for_create(&self, _: &Context<'_>, object: &mut Value) {
+        let stored: Vec<Value> = storage_versions(object).cloned().collect();
+        object["status"] = json!({"conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored});
+    }
+
+    fn prepare_for_update(&self, _: &Context<'_>, object: &mut Value, _: &Value) {
+        let wanted: Vec<Value> = storage_versions(object).cloned().collect();
+        let status = object::map_at(object, "status");
+        match status.get_mut("storedVersions").and_then(Value::as_array_mut) {
+            Some(known) => wanted.into_iter().for_each(|version| {
+                if !known.contains(&version) {
+                    known.push(version);
+                }
+            }),
+            None => status["storedVersions"] = wanted.into(),
+        }
+    }
+
+    fn validate(&self, _: &Context<'_>, object: &Value) -> ErrorList {
+        validate(object)
+    }
+
+    fn validate_update(&self, _: &Context<'_>, object: &Value, old: &Value) -> ErrorList {
+        let mut errors = validate(object);
+        let path = Path::new("spec");
+        let conditions = old.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+        let established = conditions.into_iter().any(|c| c["type"] == "Established" && c["status"] == "True");
+        let mut fixed = vec![
+            ("/spec/group", path.child("group")),
+            ("/spec/names/plural", path.child("names").child("plural")),
+        ];
+        if established {
+            fixed.push(("/spec/scope", path.child("scope")));
+            fixed.push(("/spec/names/kind", path.child("names").child("kind")));
+        }
+        for (pointer, path) in fixed {
+            let (new, old) = (object.pointer(pointer), old.pointer(pointer));
+            if new != old {
+                errors.push(Error::invalid(&path, new.cloned().unwrap_or_default(), IMMUTABLE));
+            }
+        }
+        errors
+    }
+
+    fn prepare_for_delete(&self, cx: &Context<'_>, object: &mut Value) -> Option<DeleteStep> {
+        if object::is_deleting(object) {
+            return object::finalizers(object).contains(&FINALIZER).then_some(DeleteStep::Wait);
+        }
+        let now = object::timestamp(cx.now);
+        object::set_meta(object, "deletionTimestamp", now.as_str());
+        object::set_meta(object, "deletionGracePeriodSeconds", 0);
+        let mut finalizers: Vec<String> = object::finalizers(object).into_iter().map(str::to_owned).collect();
+        if !finalizers.iter().any(|name| name == FINALIZER) {
+            finalizers.push(FINALIZER.to_owned());
+        }
+        object::set_finalizers(object, finalizers);
+        let condition = json!({"type": "Terminating", "status": "True", "reason": "InstanceDeletionPending",
+            "message": "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+            "lastTransitionTime": now});
+        let status = object::map_at(object, "status");
+        match status.get_mut("conditions").and_then(Value::as_array_mut) {
+            Some(conditions) => conditions.push(condition),
+            None => status["conditions"] = json!([condition]),
+        }
+        Some(DeleteStep::Mark)
+    }
+}
+
+fn versions(definition: &Value) -> &[Value] {
+    definition.pointer("/spec/versions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// The names of the versions marked as the stored one.
+fn storage_versions(definition: &Value) -> impl Iterator<Item = &Value> {
+    versions(definition)
+        .iter()
+        .filter(|version| version["storage"] == true)
+        .filter_map(|version| version.get("name"))
+}
+
+fn validate(definition: &Value) -> ErrorList {
+    let path = Path::new("spec");
+    let mut errors = ErrorList::new();
+    let text = |pointer: &str| definition.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let (group, plural, name) = (text("/spec/group"), text("/spec/names/plural"), object::name(definition));
+    if name != format!("{plural}.{group}") {
+        let detail = "must be spec.names.plural+\".\"+spec.group";
+        errors.push(Error::invalid(&Path::new("metadata").child("name"), name, detail));
+    }
+    let at = path.child("group");
+    if group.is_empty() {
+        errors.push(Error::required(&at, ""));
+    } else {
+        errors.extend(names::dns_subdomain(group).into_iter().map(|m| Error::invalid(&at, group, m)));
+        if group.split('.').count() < 2 {
+            errors.push(Error::invalid(&at, group, "should be a domain with at least one dot"));
+        }
+    }
+    match text("/spec/scope") {
+        "Cluster" | "Namespaced" => {}
+        "" => errors.push(Error::required(&path.child("scope"), "")),
+        other => errors.push(Error::not_supported(&path.child("scope"), other, &["Cluster", "Namespaced"])),
+    }
+    errors.extend(validate_names(definition, &path.child("names")));
+    errors.extend(validate_versions(definition, &path));
+    errors
+}
+
+fn validate_names(definition: &Value, path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    for field in ["plural", "singular", "kind", "listKind"] {
+        let at = path.child(field);
+        let name =
+            definition.pointer(&format!("/spec/names/{field}")).and_then(Value::as_str).unwrap_or_default();
+        if name.is_empty() {
+            errors.push(Error::required(&at, ""));
+            continue;
+        }
+        let faults = names::dns_1035_label(&name.to_lowercase());
+        errors.extend(faults.into_iter().map(|m| {
+            Error::invalid(&at, name, format!("may have mixed case, but should otherwise match: {m}"))
+        }));
+    }
+    let kind = definition.pointer("/spec/names/kind");
+    if kind.is_some() && kind == definition.pointer("/spec/names/listKind") {
+        let detail = "kind and listKind may not be the same";
+        errors.push(Error::invalid(&path.child("listKind"), kind.cloned().unwrap_or_default(), detail));
+    }
+    errors
+}
+
+fn validate_versions(definition: &Value, path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let versions = versions(definition);
+    let at = path.child("versions");
+    if versions.is_empty() {
+        errors.push(Error::invalid(&at, json!([]), "must have at least one version"));
+    }
+    if storage_versions(definition).count() != 1 {
+        errors.push(Error::invalid(
+            &at,
+            Value::from(versions.to_vec()),
+            "must have exactly one version marked as storage version",
+        ));
+    }
+    let schema = |version: &Value| version.pointer("/schema/openAPIV3Schema").cloned();
+    let same = versions.windows(2).all(|pair| schema(&pair[0]) == schema(&pair[1]));
+    let mut seen = Vec::new();
+    for (index, version) in versions.iter().enumerate() {
+        let at = at.index(index);
+        let name = version["name"].as_str().unwrap_or_default();
+        errors.extend(
+            names::dns_1035_label(name).into_iter().map(|m| Error::invalid(&at.child("name"), name, m)),
+        );
+        if seen.contains(&name) {
+            errors.push(Error::invalid(&at.child("name"), name, "must be unique"));
+        }
+        seen.push(name);
+        let place = at.child("schema").child("openAPIV3Schema");
+        match schema(version) {
+            None => errors.push(Error::required(&place, "schemas are required")),
+            // One schema for all versions stands for itself, as upstream names it.
+            Some(schema) if same && index == 0 => {
+                errors.extend(Structural::check_schema(
+                    &path.child("validation").child("openAPIV3Schema"),
+                    &schema,
+                ));
+            }
+            Some(_) if same => {}
+            Some(schema) => errors.extend(Structural::check_schema(&place, &schema)),
+        }
+    }
+    errors
+}

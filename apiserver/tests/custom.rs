@@ -1,0 +1,192 @@
+//! Custom resources from their definition to their end, and evictions.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use http::Method;
+use knarr_testkit::{Answer, TestServer};
+use serde_json::{Value, json};
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const WIDGETS: &str = "/apis/example.com/v1/namespaces/default/widgets";
+
+fn definition() -> Value {
+    json!({
+        "kind": "CustomResourceDefinition", "apiVersion": "apiextensions.k8s.io/v1",
+        "metadata": {"name": "widgets.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "widgets", "kind": "Widget", "shortNames": ["wd"]},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "subresources": {"status": {}, "scale": {
+                    "specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}},
+                "additionalPrinterColumns": [{"name": "Size", "type": "integer", "jsonPath": ".spec.size"}],
+                "selectableFields": [{"jsonPath": ".spec.colour"}],
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+                    "spec": {"type": "object", "required": ["size"], "properties": {
+                        "size": {"type": "integer", "minimum": 1},
+                        "colour": {"type": "string", "default": "red"},
+                        "replicas": {"type": "integer"}}},
+                    "status": {"type": "object", "properties": {"replicas": {"type": "integer"}}}}}},
+            }],
+        },
+    })
+}
+
+fn widget(name: &str, spec: Value) -> Value {
+    json!({"kind": "Widget", "apiVersion": "example.com/v1", "metadata": {"name": name}, "spec": spec})
+}
+
+/// Asks until the answer is as wanted; the server needs a moment to act on a definition.
+async fn eventually(server: &TestServer, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
+    let ask = async {
+        loop {
+            let answer = server.get(path).await;
+            if wanted(&answer) {
+                return answer;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), ask).await.expect("the server acts on definitions")
+}
+
+async fn define(server: &TestServer) {
+    let made = server.post(DEFINITIONS, &definition()).await;
+    assert_eq!(made.status, 201, "{:?}", made.body);
+    eventually(server, WIDGETS, |answer| answer.status == 200).await;
+}
+
+#[tokio::test]
+async fn a_definition_is_established_and_its_resource_served() {
+    let server = TestServer::start().await;
+    define(&server).await;
+    let seen = server.get(&format!("{DEFINITIONS}/widgets.example.com")).await.json();
+    let conditions: Vec<(&str, &str)> = seen["status"]["conditions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| (c["type"].as_str().unwrap(), c["status"].as_str().unwrap()))
+        .collect();
+    assert_eq!(conditions, [("NamesAccepted", "True"), ("Established", "True")]);
+    assert_eq!(seen["status"]["storedVersions"], json!(["v1"]));
+    assert_eq!(seen["spec"]["names"]["listKind"], "WidgetList");
+    let served = server.get("/apis/example.com/v1").await.json();
+    assert_eq!(served["resources"][0]["shortNames"], json!(["wd"]));
+
+    let made = server.post(WIDGETS, &widget("a", json!({"size": 3, "unknown": 1}))).await;
+    assert_eq!(made.status, 201, "{:?}", made.body);
+    assert_eq!(made.headers["warning"], "299 - \"unknown field \\\"spec.unknown\\\"\"");
+    let made = made.json();
+    assert_eq!(made["spec"], json!({"size": 3, "colour": "red"}));
+    assert_eq!(made["metadata"]["generation"], 1);
+    let list = server.get(WIDGETS).await.json();
+    assert_eq!((&list["kind"], &list["items"][0]["kind"]), (&json!("WidgetList"), &json!("Widget")));
+    let none = server.get(&format!("{WIDGETS}?fieldSelector=spec.colour%3Dblue")).await.json();
+    assert_eq!(none["items"], json!([]));
+    let table = server
+        .send(
+            Method::GET,
+            WIDGETS,
+            &[("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")],
+            Body::empty(),
+        )
+        .await
+        .json();
+    assert_eq!(table["rows"][0]["cells"], json!(["a", 3]));
+}
+
+#[tokio::test]
+async fn custom_objects_are_validated_patched_and_scaled_by_their_schema() {
+    let server = TestServer::start().await;
+    define(&server).await;
+    let bad = server.post(WIDGETS, &widget("a", json!({"size": 0}))).await;
+    assert_eq!(bad.status, 422);
+    assert_eq!(
+        bad.json()["message"],
+        "Widget.example.com \"a\" is invalid: spec.size: Invalid value: 0: spec.size in body should be greater than or equal to 1"
+    );
+    assert_eq!(server.post(WIDGETS, &widget("a", json!({"size": 1}))).await.status, 201);
+    let one = format!("{WIDGETS}/a");
+    let patched =
+        server.patch(&one, "merge", &json!({"spec": {"size": 5}, "status": {"replicas": 9}})).await.json();
+    assert_eq!((&patched["spec"]["size"], patched.get("status")), (&json!(5), None));
+    assert_eq!(patched["metadata"]["generation"], 2);
+    let status =
+        server.patch(&format!("{one}/status"), "merge", &json!({"status": {"replicas": 2}})).await.json();
+    assert_eq!((&status["status"]["replicas"], &status["metadata"]["generation"]), (&json!(2), &json!(2)));
+    let scaled = server.patch(&format!("{one}/scale"), "merge", &json!({"spec": {"replicas": 4}})).await;
+    assert_eq!(scaled.status, 200, "{:?}", scaled.body);
+    assert_eq!(server.get(&one).await.json()["spec"]["replicas"], 4);
+    assert_eq!(server.patch(&one, "strategic-merge", &json!({})).await.status, 415);
+    let headers = [("content-type", "application/apply-patch+yaml")];
+    let body = widget("b", json!({"size": 2})).to_string();
+    let applied = server.send(Method::PATCH, &format!("{WIDGETS}/b?fieldManager=m"), &headers, body).await;
+    assert_eq!(applied.status, 201, "{:?}", applied.body);
+    assert_eq!(applied.json()["metadata"]["managedFields"][0]["manager"], "m");
+}
+
+#[tokio::test]
+async fn instances_go_before_their_definition_and_then_nothing_is_served() {
+    let server = TestServer::start().await;
+    define(&server).await;
+    server.post(WIDGETS, &widget("a", json!({"size": 1}))).await;
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    let deleted = server.delete(&path).await;
+    assert_eq!(deleted.status, 200);
+    eventually(&server, &path, |answer| answer.status == 404).await;
+    eventually(&server, WIDGETS, |answer| answer.status == 404).await;
+    assert_eq!(server.get("/apis/example.com/v1").await.status, 404);
+    // A definition of the same name begins empty.
+    define(&server).await;
+    assert_eq!(server.get(WIDGETS).await.json()["items"], json!([]));
+}
+
+#[tokio::test]
+async fn definitions_that_cannot_be_served_are_refused() {
+    let server = TestServer::start().await;
+    let mut named = definition();
+    named["metadata"]["name"] = "other.example.com".into();
+    let refused = server.post(DEFINITIONS, &named).await;
+    assert_eq!(refused.status, 422);
+    assert_eq!(
+        refused.json()["details"]["causes"][0]["message"],
+        "Invalid value: \"other.example.com\": must be spec.names.plural+\".\"+spec.group"
+    );
+    let mut stored = definition();
+    stored["spec"]["versions"][0]["storage"] = false.into();
+    assert_eq!(server.post(DEFINITIONS, &stored).await.status, 422);
+}
+
+#[tokio::test]
+async fn an_eviction_costs_the_budget_one_disruption() {
+    let server = TestServer::start().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    for name in ["a", "b"] {
+        let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": name, "labels": {"app": "x"}},
+            "spec": {"nodeName": "n", "terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "image": "i"}]}});
+        assert_eq!(server.post(pods, &pod).await.status, 201);
+        let status =
+            json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+        assert_eq!(server.patch(&format!("{pods}/{name}/status"), "merge", &status).await.status, 200);
+    }
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let budget = json!({"kind": "PodDisruptionBudget", "apiVersion": "policy/v1", "metadata": {"name": "x"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "x"}}}});
+    assert_eq!(server.post(budgets, &budget).await.status, 201);
+    let evict = async |name: &str| {
+        let eviction = json!({"kind": "Eviction", "apiVersion": "policy/v1", "metadata": {"name": name}});
+        server.post(&format!("{pods}/{name}/eviction"), &eviction).await
+    };
+    assert_eq!(evict("a").await.status, 429);
+    let status = json!({"status": {"observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 2,
+        "desiredHealthy": 1, "expectedPods": 2}});
+    assert_eq!(server.patch(&format!("{budgets}/x/status"), "merge", &status).await.status, 200);
+    let evicted = evict("a").await;
+    assert_eq!(evicted.status, 201, "{:?}", evicted.body);
+    assert_eq!(server.get(&format!("{pods}/a")).await.status, 404);
+    let refused = evict("b").await;
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.json()["details"]["causes"][0]["reason"], "DisruptionBudget");
+}
