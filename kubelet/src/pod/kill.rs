@@ -163,6 +163,10 @@ pub async fn pod(
         .iter()
         .filter(|c| matches!(c.state, cri::ContainerState::Running | cri::ContainerState::Unknown))
         .collect();
+    if let Some(network) = agent.network.as_ref().filter(|_| !alive.is_empty()) {
+        // New connections go elsewhere before a server hears that it must stop.
+        network.withdraw(spec::uid(pod)).await;
+    }
     let names: Vec<&str> = alive.iter().map(|c| c.name.as_str()).collect();
     let ordering = spec::has_restartable_init(pod).then(|| Ordering::new(pod, &names));
     let how = How { message: "", reason: KillReason::Other, grace, ordering: ordering.as_ref(), shorter };
