@@ -195,7 +195,8 @@ async fn a_stopped_container_gets_its_signal_and_then_is_killed() {
 async fn users_groups_and_capabilities_are_as_asked() {
     let world = World::new().await;
     let sandbox = world.sandbox().await;
-    let script = "id; grep -E 'CapBnd|CapEff|NoNewPrivs|Seccomp:' /proc/self/status; mkdir /made; pwd";
+    let script =
+        "exec 2>&1; id; grep -E 'CapBnd|CapEff|NoNewPrivs|Seccomp:' /proc/self/status; mkdir /made; pwd";
     let (status, log) = world
         .finish(&sandbox, script, |config| {
             config.security.run_as_username = "web".to_owned();
@@ -283,7 +284,7 @@ async fn pods_share_what_they_ask_to_share() {
 async fn port_forward_reaches_the_pods_loopback() {
     let world = World::new().await;
     let sandbox = world.sandbox().await;
-    let id = world.run(&sandbox, "echo hello from the pod | nc -l -p 8080 -s 127.0.0.1").await;
+    let id = world.run(&sandbox, "echo hello from the pod | nc -l -p 8080").await;
     let connect = async {
         loop {
             match world.runtime().port_forward(&sandbox, 8080).await {
@@ -296,6 +297,7 @@ async fn port_forward_reaches_the_pods_loopback() {
     let mut text = String::new();
     stream.read_to_string(&mut text).await.expect("read");
     assert_eq!(text, "hello from the pod\n");
+    drop(stream);
     world.ended(&id).await;
     world.end().await;
 }

@@ -41,7 +41,7 @@ async fn hostile_layers_are_refused_and_leave_nothing() {
         (tar(&[link("x", b'1', "etc/passwd")]), "links to what the layer does not hold"),
         (tar(&[file("a", 0o644, b""), file("a/b", 0o644, b"")]), "is below a file"),
         (tar(&[file("x", 0o644, b"data")])[..700].to_vec(), "truncated"),
-        (vec![b'x'; 2048], "checksum"),
+        (vec![b'x'; 2048], "damaged"),
     ] {
         let message = refused(&world, &layer).await;
         assert!(message.contains(reason), "{message:?} should say {reason:?}");
@@ -159,8 +159,9 @@ async fn whiteouts_hide_what_is_below() {
     let archive = oci_archive("w:1", &[support::busybox_layer(), below, above]);
     world.runtime().import_image(Cursor::new(archive)).await.expect("imported");
     let sandbox = world.sandbox().await;
-    let (_, log) =
-        world.finish(&sandbox, "ls -d /gone /stays; ls /d", |config| config.image = "w:1".to_owned()).await;
+    let (_, log) = world
+        .finish(&sandbox, "exec 2>&1; ls -d /gone /stays; ls /d", |config| config.image = "w:1".to_owned())
+        .await;
     assert!(log.contains("/gone: No such file") && log.contains("/stays") && log.ends_with("new\n"), "{log}");
     world.end().await;
 }

@@ -115,6 +115,6 @@ async fn destroy_leaves_nothing_whatever_runs() {
     world.run(&sandbox, "exec sleep 1000").await;
     world.run(&sandbox, "sleep 1000 & exec sleep 1001").await;
     let here = world.directory.path().to_string_lossy().into_owned();
-    assert_eq!(processes_mentioning(&here).len(), 3, "two shims and the pod's process 1's");
+    assert_eq!(processes_mentioning(&here).len(), 4, "two shims, the pod's process 1 and its shim");
     world.end().await;
 }

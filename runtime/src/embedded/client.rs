@@ -29,13 +29,16 @@ pub enum Error {
     Io(#[from] std::io::Error),
 }
 
+/// Who waits for which answer; `None` once the shim is gone.
+type Pending = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Reply>>>>>;
+
 type Reply = (Result<Answer, Failure>, Vec<OwnedFd>);
 
 /// A connection. Clones share it; it closes with the last.
 #[derive(Debug)]
 pub struct Client {
     socket: Arc<AsyncFd<OwnedFd>>,
-    pending: Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Reply>>>>>,
+    pending: Pending,
     next: AtomicU64,
     reader: tokio::task::JoinHandle<()>,
 }
@@ -93,11 +96,7 @@ impl Client {
     }
 }
 
-async fn read(
-    socket: Arc<AsyncFd<OwnedFd>>,
-    pending: Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Reply>>>>>,
-    events: mpsc::UnboundedSender<Event>,
-) {
+async fn read(socket: Arc<AsyncFd<OwnedFd>>, pending: Pending, events: mpsc::UnboundedSender<Event>) {
     while let Ok(mut ready) = socket.readable().await {
         let Ok(received) = ready.try_io(|socket| wire::receive(socket.get_ref())) else { continue };
         let Ok((text, descriptors)) = received else { break };

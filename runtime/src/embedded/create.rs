@@ -105,7 +105,6 @@ impl Inner {
             shim_cgroups: self.shim_cgroups.clone(),
             shared_pid_namespace: spec::shares_pid_namespace(&config.security.namespaces.pid),
             user_namespace: false,
-            idmapped_mounts: Vec::new(),
         };
         let record = ContainerRecord {
             id: id.to_owned(),
@@ -255,7 +254,6 @@ impl Inner {
             shim_cgroups: self.shim_cgroups.clone(),
             shared_pid_namespace: true,
             user_namespace: false,
-            idmapped_mounts: Vec::new(),
         };
         let cgroup_path = self.cgroups.full_path(&cgroup).map_err(failed(doing()))?;
         let oci = spec::pause(&sandbox.namespaces(PidNamespace::New), &rootfs, &cgroup_path);

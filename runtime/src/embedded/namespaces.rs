@@ -113,5 +113,5 @@ pub fn unpin(pin: &Path) -> io::Result<()> {
 /// Whether the pin still holds a namespace, which after a restart of the machine it does not.
 pub fn is_pinned(pin: &Path) -> bool {
     const NSFS: i64 = 0x6e73_6673;
-    rustix::fs::statfs(pin).is_ok_and(|stat| stat.f_type as i64 == NSFS)
+    rustix::fs::statfs(pin).is_ok_and(|stat| stat.f_type == NSFS)
 }

@@ -66,7 +66,7 @@ impl Snapshot {
 
     fn is_mounted(&self) -> bool {
         const OVERLAY: i64 = 0x794c_7630;
-        rustix::fs::statfs(self.rootfs()).is_ok_and(|stat| stat.f_type as i64 == OVERLAY)
+        rustix::fs::statfs(self.rootfs()).is_ok_and(|stat| stat.f_type == OVERLAY)
     }
 
     /// Unmounts; not mounted is fine.

@@ -167,8 +167,12 @@ impl Store {
     /// Stores a small document.
     pub fn put_blob(&self, data: &[u8]) -> Result<Digest> {
         let digest = Digest::of(data);
-        crate::sys::write_atomically(&self.blob_path(&digest), data)
-            .map_err(io_error(format!("store blob {digest}")))?;
+        if !self.has_blob(&digest) {
+            // Under a name of its own, since another pull may store the same.
+            let path = self.temporary();
+            crate::sys::write_atomically(&path, data).map_err(io_error(format!("store blob {digest}")))?;
+            self.adopt_blob(&digest, &path)?;
+        }
         Ok(digest)
     }
 

@@ -20,7 +20,7 @@ pub fn open_terminal(init: i32) -> io::Result<(OwnedFd, OwnedFd)> {
     )?;
     let file_system = rustix::fs::fstatfs(&master)?;
     let device = rustix::fs::fstat(&master)?.st_rdev;
-    if file_system.f_type as i64 != DEVPTS || device != rustix::fs::makedev(5, 2) {
+    if file_system.f_type != DEVPTS || device != rustix::fs::makedev(5, 2) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             "the container's /dev/pts/ptmx is no terminal",

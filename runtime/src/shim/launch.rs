@@ -27,8 +27,6 @@ pub struct Launch {
     pub shared_pid_namespace: bool,
     /// The container lives in a user namespace of its own.
     pub user_namespace: bool,
-    /// Mounts that need an id-mapped copy: destination in the OCI spec and source on the host.
-    pub idmapped_mounts: Vec<IdmappedMount>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,13 +34,6 @@ pub enum Kind {
     Container,
     /// Holds a pod's process namespace and reaps orphans.
     Pause,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct IdmappedMount {
-    pub source: PathBuf,
-    pub staging: PathBuf,
-    pub user_namespace: PathBuf,
 }
 
 /// Everything between a prepared root and execve; the same for init and exec.

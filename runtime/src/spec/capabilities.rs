@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn all_dropped_and_one_added_leaves_one() {
         assert_eq!(mask(&["NET_BIND_SERVICE"], &["ALL"], u64::MAX).0, 1 << 10);
-        assert_eq!(mask(&["ALL"], &["cap_chown"], u64::MAX).0, u64::MAX & !1);
+        assert_eq!(mask(&["ALL"], &["cap_chown"], u64::MAX).0, !1);
     }
 
     #[test]
