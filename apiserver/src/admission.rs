@@ -21,6 +21,7 @@ mod node_restriction;
 mod persistent_volume_claim_resize;
 mod pod;
 mod pod_resources;
+mod pod_security;
 mod pod_topology_labels;
 mod priority;
 mod rbac_escalation;
@@ -28,8 +29,10 @@ mod runtime_class;
 mod service_account;
 mod storage_object_in_use_protection;
 mod taint_nodes_by_condition;
+mod webhook;
 
 pub use catalogue::{Chain, Context, standard};
+pub use webhook::Hooks;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {

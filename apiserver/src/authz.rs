@@ -14,6 +14,7 @@ mod rbac;
 pub mod reviews;
 mod rule;
 
+pub(crate) use follow::{Index, follow};
 pub use node::{NodeAuthorizer, node_of};
 pub use rbac::{Rbac, RoleRef, Subject, covers};
 pub use rule::Rule;

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use serde_json::Value;
 
 /// A resource without its version: every version shows the same object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,6 +73,9 @@ pub trait Objects: Send + Sync + 'static {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Stored>, Error>;
+
+    /// Completes an object with the defaults of its kind, after something from outside changed it.
+    fn complete(&self, resource: Resource<'_>, object: &mut Value);
 
     /// The resource's objects from now on. The stream ends only with the server.
     fn watch(&self, resource: Resource<'_>) -> BoxStream<'static, Change>;

@@ -13,7 +13,7 @@ use jiff::SignedDuration;
 use knarr_api::time::SharedClock;
 use tokio::sync::watch;
 
-use crate::admission;
+use crate::admission::{self, Hooks};
 use crate::authn::service_account::{
     Discovery, JWKS_PATH, OPENID_CONFIGURATION_PATH, ServiceAccountTokens, TokenIssuer,
 };
@@ -57,6 +57,7 @@ pub struct Standard {
     kubelets: Kubelets,
     rbac: Arc<Rbac>,
     nodes: Arc<NodeAuthorizer>,
+    hooks: Arc<Hooks>,
 }
 
 /// What keeps decisions up to date.
@@ -64,6 +65,7 @@ pub struct Background {
     objects: Arc<dyn Objects>,
     rbac: Arc<Rbac>,
     nodes: Arc<NodeAuthorizer>,
+    hooks: Arc<Hooks>,
     pki: Arc<Pki>,
     kubernetes: KubernetesService,
     ready: watch::Sender<bool>,
@@ -82,6 +84,7 @@ impl Standard {
             kubelets: Kubelets::new(pki.kubelet_client.clone(), trusted)?,
             rbac: Arc::default(),
             nodes: Arc::new(NodeAuthorizer::new(node_rules())),
+            hooks: Arc::default(),
             settings,
         })
     }
@@ -105,6 +108,8 @@ impl Standard {
             rbac: self.rbac.clone(),
             clock: foundation.clock.clone(),
             random: foundation.random.clone(),
+            hooks: self.hooks.clone(),
+            dialer: self.settings.dialer.clone(),
         });
         let mut extensions = Extensions::default();
         reviews::extend(&mut extensions, &authorizer, &self.rbac, &tokens, &issuer, &foundation.clock);
@@ -114,6 +119,7 @@ impl Standard {
             objects: foundation.objects.clone(),
             rbac: self.rbac.clone(),
             nodes: self.nodes.clone(),
+            hooks: self.hooks.clone(),
             pki: self.settings.pki.clone(),
             kubernetes: KubernetesService {
                 loopback: foundation.loopback.clone(),
@@ -202,6 +208,7 @@ impl Background {
         tokio::join!(
             self.rbac.run(self.objects.clone(), rbac_ready),
             self.nodes.run(self.objects.clone(), nodes_ready),
+            self.hooks.run(self.objects.clone()),
             self.kubernetes.run(),
             self.pki.rotate(),
             both

@@ -14,6 +14,7 @@ use super::lookup::Lookup;
 use super::namespace_lifecycle::NamespaceLifecycle;
 use super::node_restriction::NodeRestriction;
 use super::persistent_volume_claim_resize::PersistentVolumeClaimResize;
+use super::pod_security::PodSecurity;
 use super::pod_topology_labels::PodTopologyLabels;
 use super::priority::Priority;
 use super::rbac_escalation::RbacEscalation;
@@ -21,9 +22,11 @@ use super::runtime_class::RuntimeClass;
 use super::service_account::ServiceAccount;
 use super::storage_object_in_use_protection::StorageObjectInUseProtection;
 use super::taint_nodes_by_condition::TaintNodesByCondition;
+use super::webhook::{Hooks, MutatingWebhooks, ValidatingWebhooks, Webhooks};
 use super::{Admission, Attributes, Operation};
 use crate::authz::{Rbac, SharedAuthorizer};
 use crate::objects::Objects;
+use crate::stream::Dialer;
 
 /// What plugins need of the server.
 #[derive(Clone)]
@@ -33,18 +36,24 @@ pub struct Context {
     pub rbac: Arc<Rbac>,
     pub clock: SharedClock,
     pub random: SharedRandom,
+    /// The webhooks there are, kept up to date by whoever runs them.
+    pub hooks: Arc<Hooks>,
+    /// Reaches webhooks.
+    pub dialer: Arc<dyn Dialer>,
 }
 
 /// The plugins that every server has on.
 pub fn standard(context: &Context) -> Chain {
     let lookup = Lookup(context.objects.clone());
-    let Context { authorizer, rbac, clock, random, .. } = context.clone();
+    let Context { authorizer, rbac, clock, random, objects, hooks, dialer } = context.clone();
+    let webhooks = Webhooks::new(objects, hooks, dialer);
     Chain(vec![
         Arc::new(NamespaceLifecycle::new(lookup.clone(), clock)),
         Arc::new(LimitRanger { lookup: lookup.clone() }),
         Arc::new(ServiceAccount { lookup: lookup.clone(), random }),
         Arc::new(NodeRestriction { lookup: lookup.clone(), authorizer: authorizer.clone() }),
         Arc::new(TaintNodesByCondition),
+        Arc::new(PodSecurity { lookup: lookup.clone() }),
         Arc::new(Priority { lookup: lookup.clone() }),
         Arc::new(DefaultTolerationSeconds),
         Arc::new(storage_class(lookup.clone())),
@@ -55,7 +64,9 @@ pub fn standard(context: &Context) -> Chain {
         Arc::new(CertificateSubjectRestriction),
         Arc::new(ingress_class(lookup.clone())),
         Arc::new(PodTopologyLabels { lookup: lookup.clone() }),
+        Arc::new(MutatingWebhooks(webhooks.clone())),
         Arc::new(RbacEscalation { authorizer, rbac, lookup }),
+        Arc::new(ValidatingWebhooks(webhooks)),
     ])
 }
 

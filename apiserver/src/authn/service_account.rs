@@ -7,6 +7,7 @@ mod verify;
 
 pub use claims::{Claims, NamedUid, Private};
 pub use discovery::{Discovery, JWKS_PATH, OPENID_CONFIGURATION_PATH};
+pub(crate) use issue::random_uuid;
 pub use issue::{Request, TokenIssuer};
 pub use verify::ServiceAccountTokens;
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt};
 
+use serde_json::Value;
+
 use super::Registry;
 use crate::cache::{Delivery, Entry, EventType, Selection, Subscription};
 use crate::catalogue::Storage;
@@ -59,6 +61,12 @@ impl Objects for Registry {
             name: name.into(),
             json: stored.to_bytes(),
         }))
+    }
+
+    fn complete(&self, resource: Resource<'_>, object: &mut Value) {
+        if let Some(storage) = self.storage_of(resource) {
+            crate::defaults::apply(&storage, object);
+        }
     }
 
     fn watch(&self, resource: Resource<'_>) -> BoxStream<'static, Change> {

@@ -300,7 +300,7 @@ fn whole_seconds(now: Timestamp) -> Timestamp {
 }
 
 /// A version 4 UUID from the TLS library's generator: a token's id must not be guessable.
-fn random_uuid() -> String {
+pub(crate) fn random_uuid() -> String {
     let mut bytes = [0u8; 16];
     let provider = crate::pki::provider();
     if provider.secure_random.fill(&mut bytes).is_err() {
