@@ -118,3 +118,72 @@ async fn destroy_leaves_nothing_whatever_runs() {
     assert_eq!(processes_mentioning(&here).len(), 4, "two shims, the pod's process 1 and its shim");
     world.end().await;
 }
+
+/// Starts an agent on the world's files and kills it when it has said `step` and `delay` more turns have passed.
+fn kill_agent_at(world: &World, step: &str, delay: std::time::Duration) {
+    use std::io::BufRead;
+    let mut agent = std::process::Command::new(env!("CARGO_BIN_EXE_knarr-test-shim"))
+        .args([
+            "agent",
+            &world.directory.path().to_string_lossy(),
+            &world.config.cgroup_prefix,
+            support::IMAGE,
+        ])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("an agent");
+    // Kept until the end: the agent goes on to speak.
+    let mut lines = std::io::BufReader::new(agent.stdout.take().expect("its output")).lines();
+    assert!(lines.by_ref().map_while(Result::ok).any(|line| line == step), "the agent comes to {step:?}");
+    // Different depths into the step: the clock is the only thing that the two processes share.
+    let start = std::time::Instant::now();
+    while start.elapsed() < delay {
+        std::hint::spin_loop();
+    }
+    agent.kill().expect("killed");
+    agent.wait().expect("reaped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_killed_agent_was_doing_the_next_one_finds_and_removes() {
+    let mut world = World::new().await;
+    let steps =
+        ["apply", "sandbox", "create", "start", "exec", "stop", "remove", "stop sandbox", "remove sandbox"];
+    for step in steps {
+        for milliseconds in [0, 1, 4, 12] {
+            drop(world.runtime.take());
+            kill_agent_at(&world, step, std::time::Duration::from_millis(milliseconds));
+            world.restart().await;
+            let runtime = world.runtime();
+            for sandbox in runtime.list_sandboxes().await.expect("a list") {
+                runtime.remove_sandbox(&sandbox.id).await.unwrap_or_else(|e| panic!("after {step}: {e}"));
+            }
+            assert!(runtime.list_containers(None).await.expect("a list").is_empty(), "after {step}");
+            runtime.remove_pod_cgroup("/kubepods/pod1").await.unwrap_or_else(|e| panic!("after {step}: {e}"));
+            let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+            let here = world.directory.path().to_string_lossy().into_owned();
+            assert!(!mounts.contains(&here), "a mount is left after {step}: {mounts}");
+            let left = processes_mentioning(&here);
+            assert!(left.is_empty(), "a process is left after {step} and {milliseconds} ms");
+        }
+    }
+    world.end().await;
+}
+
+/// Every container costs a shim, so what one holds counts a hundred times on a full node.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_shim_holds_little_memory_of_its_own() {
+    let world = World::new().await;
+    let sandbox = world.sandbox().await;
+    let id = world.run(&sandbox, "exec sleep 1000").await;
+    let rollup =
+        std::fs::read_to_string(format!("/proc/{}/smaps_rollup", shim_of(&world, &id))).expect("a rollup");
+    let kibibytes = |key: &str| -> u64 {
+        let line = rollup.lines().find_map(|line| line.strip_prefix(key)).expect("a line");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    };
+    let private = kibibytes("Private_Dirty:");
+    println!("{private} KiB private, {} KiB proportional", kibibytes("Pss:"));
+    assert!(private < 2048, "{private} KiB");
+    world.end().await;
+}
