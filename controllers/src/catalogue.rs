@@ -3,8 +3,8 @@
 use futures::future::BoxFuture;
 
 use crate::{
-    Context, cluster_roles, daemon_sets, deployment, endpoint_slices, endpoints, garbage, namespaces, nodes,
-    pod_garbage, replicas, service_accounts, stateful_sets,
+    Context, cluster_roles, cron_jobs, daemon_sets, deployment, endpoint_slices, endpoints, garbage, jobs,
+    namespaces, nodes, pod_garbage, replicas, service_accounts, stateful_sets,
 };
 
 /// One controller: what it is called and how it is made.
@@ -55,4 +55,6 @@ pub const CATALOGUE: &[Descriptor] = &[
     controller("taint-eviction-controller", "node-controller", nodes::eviction::build),
     controller("statefulset-controller", "statefulset-controller", stateful_sets::build),
     controller("daemonset-controller", "daemon-set-controller", daemon_sets::build),
+    controller("job-controller", "job-controller", jobs::build),
+    controller("cronjob-controller", "cronjob-controller", cron_jobs::build),
 ];

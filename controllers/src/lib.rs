@@ -17,11 +17,13 @@ mod services;
 mod templates;
 
 mod cluster_roles;
+mod cron_jobs;
 mod daemon_sets;
 mod deployment;
 mod endpoint_slices;
 mod endpoints;
 mod garbage;
+mod jobs;
 mod namespaces;
 mod nodes;
 mod pod_garbage;

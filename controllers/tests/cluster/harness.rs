@@ -159,6 +159,11 @@ async fn run_pod(client: &Client, pod: &Pod, address: u16) {
             }],
         } });
         tell(pod, api.patch_status(pod.name(), &PatchParams::default(), &Patch::Strategic(patch)).await);
+    } else if let Some(end) = pod.metadata.labels.as_ref().and_then(|labels| labels.get("ends-as"))
+        && pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
+    {
+        let patch = json!({ "status": { "phase": end } });
+        tell(pod, api.patch_status(pod.name(), &PatchParams::default(), &Patch::Strategic(patch)).await);
     }
 }
 

@@ -4,6 +4,8 @@
 mod deployments;
 mod garbage;
 mod harness;
+mod jobs;
 mod namespaces;
 mod nodes;
 mod services;
+mod sets;
