@@ -59,6 +59,12 @@ impl Embedded {
         error::blocking("import image", move || crate::image::import(&store, archive)).await
     }
 
+    /// Keeps an image from being collected: one that no registry has.
+    pub async fn pin_image(&self, reference: &str) -> Result<ImageInfo> {
+        let (store, reference) = (Arc::clone(&self.inner.store), reference.to_owned());
+        error::blocking("pin image", move || store.pin(&reference)).await
+    }
+
     /// Lets go of the runtime and leaves every container running.
     pub async fn close(self) {
         self.inner.close();

@@ -83,7 +83,7 @@ pub fn build(input: &Input<'_>) -> Result<Built> {
     let mut warnings = Vec::new();
     let devices = devices::devices(input.config)?;
     let process = process::process(input, &mut warnings)?;
-    let oci = json!({
+    let mut oci = json!({
         "ociVersion": "1.0.2",
         "process": {
             // Everything about the process is the shim's, which also serves exec: see `shim::finish`.
@@ -96,6 +96,9 @@ pub fn build(input: &Input<'_>) -> Result<Built> {
         "mounts": mounts::mounts(input)?,
         "linux": linux(input, &devices.nodes),
     });
+    if let Some(profile) = &process.apparmor {
+        oci["process"]["apparmorProfile"] = json!(profile);
+    }
     Ok(Built { oci, process, warnings })
 }
 

@@ -313,3 +313,17 @@ async fn a_privileged_container_has_the_nodes_devices() {
     assert_ne!(privileged, "0\n");
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_program_that_makes_containers_cannot_be_written_through_them() {
+    let world = World::new().await;
+    let sandbox = world.sandbox().await;
+    world.run(&sandbox, "exec sleep 1000").await;
+    let here = world.directory.path().to_string_lossy().into_owned();
+    let shims = support::processes_mentioning(&here);
+    assert_eq!(shims.len(), 1);
+    // What /proc/self/exe of a process that enters the container leads to (CVE-2019-5736).
+    let mount = nix::sys::statvfs::statvfs(format!("/proc/{}/exe", shims[0]).as_str()).expect("its mount");
+    assert!(mount.flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY));
+    world.end().await;
+}

@@ -200,3 +200,15 @@ async fn bad_names_are_told_apart_from_missing_images() {
     assert!(world.runtime().image_status("no-such").await.expect("a status").is_none());
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_image_says_so_after_a_restart() {
+    let mut world = World::new().await;
+    world.runtime().pin_image(support::IMAGE).await.expect("pinned");
+    world.restart().await;
+    let info = world.runtime().image_status(support::IMAGE).await.expect("a status").expect("an image");
+    assert!(info.pinned && info.size > 0);
+    let usage = world.runtime().image_filesystem().await.expect("usage");
+    assert!(usage.used_bytes > info.size, "unpacked and as it came");
+    world.end().await;
+}

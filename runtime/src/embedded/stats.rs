@@ -1,6 +1,8 @@
 //! What containers, pods and the machine use.
 
-use super::error::{blocking, failed};
+use std::sync::Arc;
+
+use super::error::{blocking, blocking_cri, failed};
 use super::snapshot::Snapshot;
 use super::state::Inner;
 use super::usage::directory_usage;
@@ -41,15 +43,11 @@ impl Inner {
     }
 
     pub async fn image_filesystem(&self) -> Result<FilesystemUsage> {
-        let root = self.config.root.clone();
-        let mountpoint = root.clone();
-        let (used_bytes, inodes_used) = blocking("measure images", move || -> std::io::Result<(u64, u64)> {
-            let mut total = (0, 0);
-            for part in ["blobs", "layers", "containers"] {
-                let (bytes, inodes) = directory_usage(&root.join(part))?;
-                total = (total.0 + bytes, total.1 + inodes);
-            }
-            Ok(total)
+        let (mountpoint, store) = (self.config.root.clone(), Arc::clone(&self.store));
+        let containers = self.config.root.join("containers");
+        let (used_bytes, inodes_used) = blocking_cri("measure images", move || {
+            let (bytes, inodes) = directory_usage(&containers).map_err(failed("measure writable layers"))?;
+            Ok((bytes + store.used_bytes().map_err(failed("measure images"))?, inodes))
         })
         .await?;
         Ok(FilesystemUsage { mountpoint, used_bytes, inodes_used })

@@ -321,6 +321,34 @@ impl Store {
         self.collect()
     }
 
+    /// Keeps an image from the kubelet's garbage collection.
+    pub fn pin(&self, name: &str) -> Result<ImageInfo> {
+        let mut state = self.state.lock();
+        let id = find(&state.index, name).ok_or_else(|| Error::NotFound(name.to_owned()))?.id.clone();
+        let record = state.index.images.get_mut(&id).ok_or_else(|| Error::NotFound(name.to_owned()))?;
+        record.pinned = true;
+        let info = record.info();
+        self.save(&state.index)?;
+        Ok(info)
+    }
+
+    /// Bytes of all blobs and unpacked layers, without walking them.
+    pub fn used_bytes(&self) -> Result<u64> {
+        let layers: HashMap<Digest, u64> = {
+            let state = self.state.lock();
+            let records = state.index.images.values();
+            records.flat_map(|r| &r.layers).map(|layer| (layer.chain_id.clone(), layer.bytes)).collect()
+        };
+        let blobs = self.root.join("blobs/sha256");
+        let mut total: u64 = layers.values().sum();
+        for entry in std::fs::read_dir(&blobs).map_err(io_error("list blobs"))? {
+            // One that is collected meanwhile uses nothing.
+            let metadata = entry.and_then(|entry| entry.metadata());
+            total += metadata.map_or(0, |metadata| metadata.len());
+        }
+        Ok(total)
+    }
+
     fn save(&self, index: &Index) -> Result<()> {
         let path = self.root.join("images.json");
         serde_json::to_vec(index)

@@ -1,6 +1,7 @@
 //! The container's process: what to run, as whom, with which environment.
 
 use super::{Error, Input, Result, capabilities, user};
+use crate::cri::Profile;
 use crate::shim::launch::Process;
 
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -25,9 +26,21 @@ pub fn process(input: &Input<'_>, warnings: &mut Vec<String>) -> Result<Process>
         oom_score_adj: Some(input.config.resources.oom_score_adj as i32),
         seccomp: None,
         seccomp_flags: 0,
-        apparmor: None,
+        apparmor: apparmor(input)?,
         tty: input.config.tty,
     })
+}
+
+/// Only a profile that the pod names: the default one needs a parser that nodes may not have.
+fn apparmor(input: &Input<'_>) -> Result<Option<String>> {
+    let Some(Profile::Localhost(profile)) = &input.config.security.apparmor else { return Ok(None) };
+    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
+    if !enabled.starts_with('Y') {
+        return Err(Error::Invalid(format!(
+            "apparmor profile {profile:?}: AppArmor is not enabled on this node"
+        )));
+    }
+    Ok((!input.config.security.privileged).then(|| profile.clone()))
 }
 
 /// The pod's command replaces the image's entrypoint and with it the image's arguments.
