@@ -46,6 +46,8 @@ pub struct Resource {
     pub fields: FieldNames,
     /// Items of lists carry no kind and apiVersion of their own.
     pub bare_items: bool,
+    /// What whoever uses this version should know.
+    pub warning: Option<String>,
     /// Shows objects as rows of a table.
     pub printer: Printer,
 }

@@ -39,6 +39,14 @@ pub fn start(registry: Arc<Registry>, stop: CancellationToken) {
     });
 }
 
+/// Whether both read the same selectable fields from an object.
+fn same_fields(a: &Definition, b: &Definition) -> bool {
+    let fields = |definition: &Definition| {
+        definition.storage_version().map(|version| version.selectable_fields.clone())
+    };
+    fields(a) == fields(b)
+}
+
 struct Controller {
     registry: Arc<Registry>,
     /// What is served without any definition.
@@ -84,6 +92,13 @@ impl Controller {
         }
         let name = definition.metadata.name.clone();
         let (storage, ending) = match self.known.remove(&name) {
+            Some(Known { definition: before, storage: Some(storage), ending, .. })
+                if !same_fields(&before, &definition) =>
+            {
+                // What a selector may name is read from the objects anew.
+                self.registry.cache.remove(storage.cache.prefix());
+                (None, ending)
+            }
             Some(known) => (known.storage, known.ending),
             None => (None, false),
         };

@@ -88,6 +88,9 @@ pub async fn serve(
     let cx = RequestContext { registry, resource, info, user, remarks, query, dry_run: false, manager };
     let remarks = cx.remarks.clone();
     let call = Call { headers: request.headers().clone(), cx, request };
+    if let Some(warning) = &call.cx.resource.warning {
+        remarks.warn(warning.clone());
+    }
     let mut response = dispatch(call).await.unwrap_or_else(|status| respond::status(&status));
     for warning in remarks.take_warnings() {
         if let Ok(value) = HeaderValue::from_str(&warning_header(&warning)) {

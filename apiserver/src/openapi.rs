@@ -12,6 +12,7 @@ use knarr_api::status::Status;
 use serde_json::{Value, json};
 
 use crate::catalogue::{Catalogue, Resource, Version, api_version};
+use crate::custom::CustomSchema;
 use crate::handlers::respond;
 use crate::version;
 
@@ -42,6 +43,9 @@ fn described(version: &Version) -> Vec<openapi::Resource> {
 }
 
 fn describe(resource: &Resource) -> Option<openapi::Resource> {
+    if let Some(custom) = &resource.custom {
+        return Some(describe_custom(resource, custom));
+    }
     let of = resource.schema.clone()?;
     let list = schema::by_name(&format!("{}List", of.name)).unwrap_or_else(|| of.clone());
     let subresources = resource.subresources.iter().filter_map(|(name, sub)| {
@@ -58,6 +62,20 @@ fn describe(resource: &Resource) -> Option<openapi::Resource> {
         definition: Definition::Builtin(of),
         list: Definition::Builtin(list),
     })
+}
+
+fn describe_custom(resource: &Resource, custom: &CustomSchema) -> openapi::Resource {
+    let kind = GroupVersionKind::new(resource.group.clone(), resource.version.clone(), resource.kind.clone());
+    let (plural, list, schema) =
+        (resource.name.clone(), resource.list_kind.clone(), custom.published.clone());
+    let mut described = openapi::Resource::custom(kind, plural, list, resource.namespaced, schema);
+    if resource.subresources.contains_key("status") {
+        described = described.with_status();
+    }
+    if resource.subresources.contains_key("scale") {
+        described = described.with_scale();
+    }
+    described
 }
 
 fn path_of(group: &str, version: &str) -> String {

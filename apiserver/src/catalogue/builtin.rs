@@ -131,9 +131,21 @@ async fn resource(
         subresources: subresources(extensions, facts),
         fields: field_names(facts),
         bare_items: true,
+        warning: warning(facts).map(str::to_owned),
         printer: Printer::built_in(facts.group, facts.kind),
         serving,
     }))
+}
+
+/// What upstream warns of when a deprecated resource is used.
+fn warning(facts: &resources::Resource) -> Option<&'static str> {
+    match (facts.group, facts.version, facts.name) {
+        ("", "v1", "endpoints") => {
+            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+        }
+        ("", "v1", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+        _ => None,
+    }
 }
 
 /// Where objects lie. Both groups that show events show the same ones.

@@ -1,5 +1,7 @@
 //! The schema of one version of a custom resource at work.
 
+use std::sync::Arc;
+
 use knarr_api::field::ErrorList;
 use knarr_api::structural::Structural;
 use serde_json::Value;
@@ -11,7 +13,7 @@ use super::definition::DefinitionVersion;
 pub struct CustomSchema {
     pub structural: Structural,
     /// As it was written, for OpenAPI.
-    pub published: Option<Value>,
+    pub published: Option<Arc<Value>>,
     /// Old clients' definitions keep whatever is sent.
     preserves_unknown: bool,
     /// Reads fill in defaults that were declared after the object was written.
@@ -22,7 +24,12 @@ impl CustomSchema {
     pub fn new(version: &DefinitionVersion, preserves_unknown: bool) -> Self {
         let structural = version.schema.open_api.as_ref().map(Structural::parse).unwrap_or_default();
         let has_defaults = version.schema.open_api.as_ref().is_some_and(has_default);
-        Self { structural, published: version.schema.open_api.clone(), preserves_unknown, has_defaults }
+        Self {
+            structural,
+            published: version.schema.open_api.clone().map(Arc::new),
+            preserves_unknown,
+            has_defaults,
+        }
     }
 
     /// Brings an object into the form its schema knows; gives the faults of a strict reader.

@@ -112,8 +112,16 @@ fn resource(definition: &Definition, version: &DefinitionVersion, storage: &Arc<
             sources: fields.map(|(at, path)| (path.into(), FieldSource::Slot(at))).collect(),
         },
         bare_items: false,
+        warning: warning(definition, version),
         printer: printer(version),
     }
+}
+
+/// What whoever uses a deprecated version is told.
+fn warning(definition: &Definition, version: &DefinitionVersion) -> Option<String> {
+    let spec = &definition.spec;
+    let usual = || format!("{} {} is deprecated", api_version(&spec.group, &version.name), spec.names.kind);
+    version.deprecated.then(|| version.deprecation_warning.clone().unwrap_or_else(usual))
 }
 
 /// Tells clients when objects are stored in another version.

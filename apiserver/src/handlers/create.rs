@@ -8,6 +8,7 @@ use knarr_api::gvk::GroupVersionKind;
 use knarr_api::status::Status;
 
 use super::body::Expected;
+use super::negotiate::Shape;
 use super::options::WriteOptions;
 use super::{Call, body, of_object, respond};
 use crate::admission::Operation;
@@ -31,9 +32,14 @@ pub async fn create(mut call: Call) -> Result<Response<Body>, Status> {
     respond::written(cx, StatusCode::CREATED, &output, written)
 }
 
+/// What is no stored object has neither a table nor metadata to show.
+fn whole(shape: Shape) -> bool {
+    shape == Shape::Full
+}
+
 /// A resource that keeps nothing.
 pub async fn answered(mut call: Call, answer: Arc<dyn Answer>) -> Result<Response<Body>, Status> {
-    let output = call.output(of_object)?;
+    let output = call.output(whole)?;
     let options = WriteOptions::parse(&call.cx, "CreateOptions", false)?;
     call.cx.dry_run = options.dry_run;
     let bytes = call.body().await?;
@@ -50,7 +56,7 @@ pub async fn subresource(
     mut call: Call,
     create: Arc<dyn CreateSubresource>,
 ) -> Result<Response<Body>, Status> {
-    let output = call.output(of_object)?;
+    let output = call.output(whole)?;
     let options = WriteOptions::parse(&call.cx, "CreateOptions", false)?;
     call.cx.dry_run = options.dry_run;
     let bytes = call.body().await?;

@@ -2,13 +2,15 @@
 
 pub mod binding;
 mod defaults;
+mod ephemeral_containers;
 pub mod eviction;
 mod level_resources;
+mod resize;
 
 use serde_json::{Value, json};
 
 use crate::object;
-use crate::registry::{Context, Strategy};
+use crate::registry::{Context, Strategy, UpdateStrategy};
 
 pub struct Pod;
 
@@ -31,6 +33,14 @@ impl Strategy for Pod {
         }
     }
 
+    fn subresource(&self, name: &str) -> Option<&dyn UpdateStrategy> {
+        match name {
+            "ephemeralcontainers" => Some(&ephemeral_containers::EphemeralContainers),
+            "resize" => Some(&resize::Resize),
+            _ => None,
+        }
+    }
+
     fn grace_period(&self, object: &Value, requested: Option<i64>) -> Option<i64> {
         let spec = object.get("spec");
         let own = spec.and_then(|spec| spec.get("terminationGracePeriodSeconds")).and_then(Value::as_i64);
@@ -43,6 +53,17 @@ impl Strategy for Pod {
         }
         Some(if period < 0 { 1 } else { period })
     }
+}
+
+/// Replaces the new pod by the old one with what `change` takes over from the new; the writer's resourceVersion
+/// and managed fields stay.
+fn keep_all_but(object: &mut Value, old: &Value, change: impl FnOnce(&Value, &mut Value)) {
+    let mut pod = old.clone();
+    change(object, &mut pod);
+    for field in ["resourceVersion", "managedFields"] {
+        object::copy_meta(&mut pod, object, field);
+    }
+    *object = pod;
 }
 
 /// The quality of service that a pod's requests and limits earn it.
