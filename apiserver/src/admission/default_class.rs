@@ -79,7 +79,7 @@ impl Admission for DefaultClass {
             || object["metadata"]["annotations"].get(self.legacy).is_some();
         if !named
             && let Some(class) = self.default()?
-            && let Some(spec) = object["spec"].as_object_mut()
+            && let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
         {
             spec.insert(self.field.to_owned(), class.into());
         }

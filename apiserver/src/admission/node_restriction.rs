@@ -124,11 +124,11 @@ fn claim_status(node: &str, attributes: &Attributes) -> Result<(), Why> {
     };
     let rest = |claim: &Value| {
         let mut claim = claim.clone();
-        if let Some(metadata) = claim["metadata"].as_object_mut() {
+        if let Some(metadata) = claim.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("resourceVersion");
             metadata.remove("managedFields");
         }
-        if let Some(status) = claim["status"].as_object_mut() {
+        if let Some(status) = claim.get_mut("status").and_then(Value::as_object_mut) {
             for field in ["capacity", "conditions", "allocatedResourceStatuses", "allocatedResources"] {
                 status.remove(field);
             }

@@ -82,7 +82,8 @@ impl ServiceAccount {
         };
         let mut mounted = false;
         for list in ["initContainers", "containers"] {
-            for container in spec[list].as_array_mut().into_iter().flatten() {
+            let containers = spec.get_mut(list).and_then(Value::as_array_mut);
+            for container in containers.into_iter().flatten() {
                 // A container that mounts something there itself does not get the token.
                 if items(&container["volumeMounts"]).any(|mount| mount["mountPath"] == MOUNT_PATH) {
                     continue;

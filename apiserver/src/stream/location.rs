@@ -6,7 +6,7 @@ use knarr_api::status::Status;
 use serde::Deserialize;
 
 use super::backend::Location;
-use super::pod::Pod;
+use super::pod::{Pod, nullable};
 use super::{Proxied, Streams};
 use crate::objects::Resource;
 
@@ -40,6 +40,7 @@ struct Service {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct ServiceSpec {
+    #[serde(deserialize_with = "nullable")]
     ports: Vec<NamedPort>,
 }
 
@@ -53,13 +54,16 @@ struct NamedPort {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Endpoints {
+    #[serde(deserialize_with = "nullable")]
     subsets: Vec<Subset>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Subset {
+    #[serde(deserialize_with = "nullable")]
     addresses: Vec<EndpointAddress>,
+    #[serde(deserialize_with = "nullable")]
     ports: Vec<NamedPort>,
 }
 

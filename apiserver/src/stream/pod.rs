@@ -11,6 +11,15 @@ use super::{Streams, Subresource, Target, headers, relay};
 use crate::authz::{Attributes, ResourceTarget, Target as Asked};
 use crate::objects::{Objects, Resource};
 
+/// Reads `null` as absent, which is how Go reads it.
+pub(super) fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
 /// As much of a pod as streams look at.
 #[derive(Deserialize)]
 pub(super) struct Pod {
@@ -24,8 +33,11 @@ pub(super) struct Pod {
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Spec {
     pub node_name: String,
+    #[serde(deserialize_with = "nullable")]
     init_containers: Vec<Container>,
+    #[serde(deserialize_with = "nullable")]
     pub containers: Vec<Container>,
+    #[serde(deserialize_with = "nullable")]
     ephemeral_containers: Vec<Container>,
 }
 
@@ -33,6 +45,7 @@ pub(super) struct Spec {
 #[serde(default)]
 pub(super) struct Container {
     name: String,
+    #[serde(deserialize_with = "nullable")]
     pub ports: Vec<Port>,
 }
 
@@ -47,7 +60,7 @@ pub(super) struct Port {
 pub(super) struct PodStatus {
     #[serde(rename = "podIP")]
     pod_ip: String,
-    #[serde(rename = "podIPs")]
+    #[serde(rename = "podIPs", deserialize_with = "nullable")]
     pub pod_ips: Vec<PodIp>,
 }
 

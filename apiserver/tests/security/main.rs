@@ -1,0 +1,6 @@
+//! The server as every cluster runs it: who may come in, what they may do, and what becomes of what they write.
+
+mod access;
+mod cluster;
+mod streams;
+mod webhooks;

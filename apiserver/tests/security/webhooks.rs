@@ -1,0 +1,147 @@
+//! Webhooks: a server on loopback is asked about what is written.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use knarr_apiserver::pki::{Authority, Names, Profile, Usage, server_config};
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, eventually};
+
+/// A webhook on loopback that answers every review with what a function makes of its request.
+struct WebhookServer {
+    port: u16,
+    bundle: String,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for WebhookServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl WebhookServer {
+    async fn start(answer: fn(&Value) -> Value) -> Self {
+        let keys = tempfile::tempdir().unwrap();
+        let now = jiff::Timestamp::now();
+        let authority = Authority::open(keys.path(), "ca", "webhooks", now).unwrap();
+        let names = Names { dns: vec!["localhost".into()], ips: Vec::new() };
+        let profile = Profile {
+            common_name: "webhook".into(),
+            organization: None,
+            usage: Usage::Server(names),
+            lifetime: jiff::SignedDuration::from_hours(1),
+        };
+        let issued = authority.issue(&profile, now).unwrap();
+        let resolver = rustls::sign::SingleCertAndKey::from((*issued.certified).clone());
+        let tls = server_config(Arc::new(resolver)).unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(tls.config);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let service = move |request: Request<hyper::body::Incoming>| async move {
+            let bytes = request.into_body().collect().await?.to_bytes();
+            let review: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            let mut response = answer(&review["request"]);
+            response["uid"] = review["request"]["uid"].clone();
+            let body = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
+            Ok::<_, hyper::Error>(http::Response::new(Body::from(body.to_string())))
+        };
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(stream) = acceptor.accept(stream).await else { continue };
+                let io = hyper_util::rt::TokioIo::new(stream);
+                let connection = hyper::server::conn::http1::Builder::new();
+                // A client that hangs up has what it wanted.
+                drop(connection.serve_connection(io, hyper::service::service_fn(service)).await);
+            }
+        });
+        Self { port, bundle: STANDARD.encode(authority.pem()), task }
+    }
+
+    fn configuration(&self, kind: &str, extra: Value) -> Value {
+        let mut hook = json!({
+            "name": "hook.example.com",
+            "clientConfig": {"url": format!("https://localhost:{}/", self.port), "caBundle": self.bundle},
+            "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}],
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+        });
+        hook.as_object_mut().unwrap().extend(extra.as_object().cloned().unwrap_or_default());
+        json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
+            "metadata": {"name": "hooks"}, "webhooks": [hook]})
+    }
+}
+
+const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+fn config_map(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": "b"}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mutating_webhook_changes_what_is_stored() {
+    let cluster = Cluster::start().await;
+    let patch = |_: &Value| {
+        let patch = json!([{"op": "add", "path": "/data/added", "value": "yes"}]);
+        json!({"allowed": true, "patchType": "JSONPatch", "patch": STANDARD.encode(patch.to_string()),
+            "warnings": ["changed"]})
+    };
+    let webhook = WebhookServer::start(patch).await;
+    let configuration = webhook.configuration("MutatingWebhookConfiguration", json!({}));
+    let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+    cluster.admin(Method::POST, path, configuration).await.ok();
+    let counter = std::sync::atomic::AtomicUsize::new(0);
+    eventually("new config maps are changed", async || {
+        let number = counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let made = cluster.admin(Method::POST, CONFIG_MAPS, config_map(&format!("m{number}"))).await.ok();
+        made["data"] == json!({"a": "b", "added": "yes"})
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_validating_webhook_refuses_in_its_own_words_what_its_conditions_select() {
+    let cluster = Cluster::start().await;
+    let refuse = |_: &Value| json!({"allowed": false, "status": {"message": "not today", "code": 403}});
+    let webhook = WebhookServer::start(refuse).await;
+    let conditions = json!({"matchConditions": [{"name": "not-skipped", "expression": "object.metadata.name != 'skip-me'"}]});
+    let configuration = webhook.configuration("ValidatingWebhookConfiguration", conditions);
+    let path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+    cluster.admin(Method::POST, path, configuration).await.ok();
+    eventually("config maps are refused", async || {
+        let answer = cluster.admin(Method::POST, &format!("{CONFIG_MAPS}?dryRun=All"), config_map("v")).await;
+        answer.message() == r#"admission webhook "hook.example.com" denied the request: not today"#
+            && answer.status == StatusCode::FORBIDDEN
+    })
+    .await;
+    cluster.admin(Method::POST, CONFIG_MAPS, config_map("skip-me")).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_cannot_be_reached_refuses_unless_it_may_be_ignored() {
+    let cluster = Cluster::start().await;
+    let webhook = WebhookServer::start(|_| json!({"allowed": true})).await;
+    let mut configuration = webhook.configuration("ValidatingWebhookConfiguration", json!({}));
+    // Nobody trusts the server's certificate without its authority.
+    configuration["webhooks"][0]["clientConfig"].as_object_mut().unwrap().remove("caBundle");
+    let path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+    let made = cluster.admin(Method::POST, path, configuration).await.ok();
+    eventually("config maps are refused", async || {
+        let answer = cluster.admin(Method::POST, &format!("{CONFIG_MAPS}?dryRun=All"), config_map("v")).await;
+        let failed = r#"Internal error occurred: failed calling webhook "hook.example.com": failed to call webhook: Post "#;
+        answer.message().starts_with(failed) && answer.status == StatusCode::INTERNAL_SERVER_ERROR
+    })
+    .await;
+    let mut ignored = made;
+    ignored["webhooks"][0]["failurePolicy"] = "Ignore".into();
+    cluster.admin(Method::PUT, &format!("{path}/hooks"), ignored).await.ok();
+    eventually("config maps are let in", async || {
+        cluster.admin(Method::POST, &format!("{CONFIG_MAPS}?dryRun=All"), config_map("v")).await.status.is_success()
+    })
+    .await;
+}
