@@ -24,6 +24,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use futures::{FutureExt, future::BoxFuture};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
@@ -232,6 +233,10 @@ pub enum LineageChange<'a> {
 pub trait LineageInformer: Send + Sync {
     fn subscribe_lineages(&self, handler: Box<dyn Fn(LineageChange<'_>) + Send + Sync>) -> Subscription;
     fn has_synced(&self) -> bool;
+    /// Waits until [`Self::has_synced`].
+    fn synced(&self) -> BoxFuture<'_, ()>;
+    /// How many objects a namespace has.
+    fn count_in(&self, namespace: &str) -> usize;
 }
 
 impl<K: Cached> LineageInformer for SharedInformer<K> {
@@ -250,5 +255,13 @@ impl<K: Cached> LineageInformer for SharedInformer<K> {
 
     fn has_synced(&self) -> bool {
         SharedInformer::has_synced(self)
+    }
+
+    fn synced(&self) -> BoxFuture<'_, ()> {
+        SharedInformer::synced(self).boxed()
+    }
+
+    fn count_in(&self, namespace: &str) -> usize {
+        self.0.store.read().in_namespace(namespace).count()
     }
 }

@@ -3,8 +3,9 @@
 use futures::future::BoxFuture;
 
 use crate::{
-    Context, cluster_roles, cron_jobs, daemon_sets, deployment, endpoint_slices, endpoints, garbage, jobs,
-    namespaces, nodes, pod_garbage, replicas, service_accounts, stateful_sets,
+    Context, cluster_roles, cron_jobs, daemon_sets, deployment, disruption, endpoint_mirroring,
+    endpoint_slices, endpoints, garbage, jobs, namespaces, nodes, pod_garbage, quota, replicas,
+    service_accounts, stateful_sets, ttl_after_finished, volumes,
 };
 
 /// One controller: what it is called and how it is made.
@@ -57,4 +58,23 @@ pub const CATALOGUE: &[Descriptor] = &[
     controller("daemonset-controller", "daemon-set-controller", daemon_sets::build),
     controller("job-controller", "job-controller", jobs::build),
     controller("cronjob-controller", "cronjob-controller", cron_jobs::build),
+    controller("disruption-controller", "disruption-controller", disruption::build),
+    controller(
+        "endpointslice-mirroring-controller",
+        "endpointslicemirroring-controller",
+        endpoint_mirroring::build,
+    ),
+    controller("ttl-after-finished-controller", "ttl-after-finished-controller", ttl_after_finished::build),
+    controller("persistentvolume-binder-controller", "persistent-volume-binder", volumes::binder::build),
+    controller(
+        "persistentvolume-protection-controller",
+        "pv-protection-controller",
+        volumes::protection::build_volumes,
+    ),
+    controller(
+        "persistentvolumeclaim-protection-controller",
+        "pvc-protection-controller",
+        volumes::protection::build_claims,
+    ),
+    controller("resourcequota-controller", "resourcequota-controller", quota::build),
 ];

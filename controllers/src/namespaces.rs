@@ -7,10 +7,10 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
 use http::Request;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use knarr_api::time::SharedClock;
 use knarr_client::{
-    Action, Api, Client, ObjectKey, Reconcile, SharedInformer, WorkQueue,
+    Action, Api, Change, Client, ObjectKey, Reconcile, SharedInformer, WorkQueue,
     error::{is_conflict, is_not_found},
     queue::QueueConfig,
     runner,
@@ -40,6 +40,20 @@ pub(crate) fn build(context: Context) -> BoxFuture<'static, ()> {
                 }
             })
             .forever();
+    }
+    let pods = context.informers.informer::<Pod>();
+    {
+        // Pods go first and take the longest: the rest need not wait for the next look.
+        let (queue, namespaces) = (Arc::clone(&queue), namespaces.clone());
+        pods.subscribe(move |change| {
+            let Change::Deleted { last, .. } = change else { return };
+            let namespace = last.metadata.namespace.as_deref().unwrap_or_default();
+            if namespaces.get("", namespace).is_some_and(|found| found.metadata.deletion_timestamp.is_some())
+            {
+                queue.add(ObjectKey::cluster(namespace));
+            }
+        })
+        .forever();
     }
     let sync = Arc::new(Sync {
         namespaces: namespaces.clone(),

@@ -8,4 +8,5 @@ mod clock;
 mod server;
 
 pub use clock::TokioClock;
+pub use knarr_apiserver::user::UserInfo;
 pub use server::{Answer, TestServer};

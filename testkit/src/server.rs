@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use knarr_api::time::SeededRandom;
 use knarr_apiserver::authn::{Authenticators, Config as Authentication};
 use knarr_apiserver::authz::{Chain, Rbac};
+use knarr_apiserver::bootstrap::{self, Settings};
 use knarr_apiserver::catalogue::Extensions;
 use knarr_apiserver::server::{ApiServer, Config, Foundation, Security};
 use knarr_apiserver::user::{MASTERS_GROUP, UserInfo};
@@ -57,6 +58,23 @@ impl TestServer {
         let random = Arc::new(SeededRandom::new(1));
         let server = ApiServer::build(Config::default(), store.clone(), clock, random, security).await;
         Self { server: server.expect("a store in memory can be read"), store }
+    }
+
+    /// Writes what every cluster has from its first second: namespaces, roles and the rest.
+    pub async fn bootstrap(&self) {
+        let address = std::net::IpAddr::from([127, 0, 0, 1]);
+        let settings = Settings {
+            advertise_address: address,
+            secure_port: 6443,
+            service_ip: std::net::IpAddr::from([10, 96, 0, 1]),
+            service_cidrs: vec!["10.96.0.0/16".to_owned()],
+            client_ca_pem: String::new(),
+            front_proxy_ca_pem: String::new(),
+            front_proxy_headers: knarr_apiserver::authn::Headers::default(),
+        };
+        bootstrap::run(self.server.loopback(), &settings)
+            .await
+            .expect("an empty server takes its bootstrap objects");
     }
 
     pub fn server(&self) -> &ApiServer {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::ObjectReference;
 use knarr_client::{
     InformerFactory,
@@ -9,7 +10,7 @@ use knarr_client::{
     informer::{LineageChange, LineageInformer, Subscription},
     object::Skeleton,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::{
@@ -91,14 +92,11 @@ impl Monitors {
 
     /// Waits until every cache is full, or `patience` has passed.
     pub(super) async fn synced(&self, patience: Duration) {
-        let deadline = Instant::now() + patience;
-        for (resource, monitor) in &self.active {
-            while !monitor.informer.has_synced() {
-                if Instant::now() >= deadline {
-                    return warn!(resource = resource.plural, "not all caches are full, collecting anyway");
-                }
-                sleep(Duration::from_millis(20)).await;
-            }
+        let all = join_all(self.active.values().map(|monitor| monitor.informer.synced()));
+        if timeout(patience, all).await.is_err() {
+            let missing = self.active.iter().filter(|(_, monitor)| !monitor.informer.has_synced());
+            let missing: Vec<_> = missing.map(|(resource, _)| resource.plural.as_str()).collect();
+            warn!(?missing, "not all caches are full, collecting anyway");
         }
     }
 }

@@ -12,12 +12,11 @@ use std::{
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use knarr_api::time::SeededRandom;
 use knarr_client::{
-    Api, Change, Client, InformerFactory, WorkQueue,
-    connect::SharedClient,
+    Api, Change, Client, Identity, InformerFactory, WorkQueue,
     object::{Cached, ObjectKey},
 };
 use knarr_controllers::{Config, Controllers};
-use knarr_testkit::{TestServer, TokioClock};
+use knarr_testkit::{TestServer, TokioClock, UserInfo};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -30,7 +29,7 @@ pub struct Cluster {
     stop: CancellationToken,
     tasks: TaskTracker,
     heartbeats: AtomicI64,
-    _server: TestServer,
+    _server: Arc<TestServer>,
 }
 
 impl Cluster {
@@ -40,11 +39,16 @@ impl Cluster {
     }
 
     pub async fn with(config: Config) -> Self {
-        let server = TestServer::start().await;
+        let server = Arc::new(TestServer::start().await);
+        server.bootstrap().await;
         let client = server.client();
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let random = Arc::new(SeededRandom::new(7));
-        let factory = SharedClient(client.clone());
+        // Every controller acts as itself, with nothing more than its role grants.
+        let factory = {
+            let server = Arc::clone(&server);
+            move |identity: &Identity| server.client_as(UserInfo::new(&identity.user, &identity.groups))
+        };
         let controllers = Controllers::build(config, &factory, Arc::new(TokioClock::new()), random.clone());
         let cluster = Self { client, stop, tasks, heartbeats: AtomicI64::new(0), _server: server };
         cluster.create::<Namespace>("", json!({ "metadata": { "name": NAMESPACE } })).await;

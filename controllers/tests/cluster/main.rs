@@ -9,3 +9,4 @@ mod namespaces;
 mod nodes;
 mod services;
 mod sets;
+mod storage;

@@ -1,0 +1,206 @@
+//! ResourceQuotas: saying how much of what a namespace may have it has. (Refusing what is too much is admission's.)
+
+mod usage;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::future::BoxFuture;
+use k8s_openapi::{
+    api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuotaStatus, Service},
+    apimachinery::pkg::api::resource::Quantity,
+};
+use knarr_api::{quantity, time::SharedClock};
+use knarr_client::{
+    Action, Api, Cached, Change, Client, InformerFactory, ObjectKey, Reconcile, SharedInformer, WorkQueue,
+    error::is_not_found,
+    informer::{LineageInformer, Subscription},
+};
+use kube::api::PostParams;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::{
+    Context,
+    context::follow,
+    discovery::Resources,
+    error::{Error, Step},
+};
+
+const WORKERS: usize = 5;
+
+/// Names of counted kinds from before every kind could be counted as `count/kind.group`.
+const OLD_NAMES: [&str; 4] = ["configmaps", "replicationcontrollers", "resourcequotas", "secrets"];
+
+pub(crate) fn build(context: Context) -> BoxFuture<'static, ()> {
+    let quotas = context.informers.informer::<ResourceQuota>();
+    let (pods, services) = (context.informers.informer::<Pod>(), context.informers.informer::<Service>());
+    let claims = context.informers.informer::<PersistentVolumeClaim>();
+    let queue = Arc::new(WorkQueue::<ObjectKey>::default());
+    follow(&quotas, &queue);
+    watch_used(&pods, &quotas, &queue);
+    watch_used(&services, &quotas, &queue);
+    watch_used(&claims, &quotas, &queue);
+    let sync = Arc::new(Sync {
+        quotas: quotas.clone(),
+        pods: pods.clone(),
+        services: services.clone(),
+        claims: claims.clone(),
+        counters: Mutex::default(),
+        informers: context.informers.clone(),
+        resources: context.resources.clone(),
+        queue: Arc::clone(&queue),
+        client: context.client.clone(),
+        clock: Arc::clone(&context.clock),
+    });
+    context.work("resourcequota-controller", WORKERS, queue, sync, async move {
+        tokio::join!(quotas.synced(), pods.synced(), services.synced(), claims.synced());
+    })
+}
+
+/// Queues a namespace's quotas when what it has of a kind changes.
+fn watch_used<K: Cached>(
+    used: &SharedInformer<K>,
+    quotas: &SharedInformer<ResourceQuota>,
+    queue: &Arc<WorkQueue<ObjectKey>>,
+) {
+    let (quotas, queue) = (quotas.clone(), Arc::clone(queue));
+    used.subscribe(move |change: Change<'_, K>| {
+        for quota in quotas.in_namespace(change.object().namespace()) {
+            queue.add(ObjectKey::of(&*quota));
+        }
+    })
+    .forever();
+}
+
+/// Counts the objects of one kind.
+struct Counter {
+    informer: Arc<dyn LineageInformer>,
+    _subscription: Subscription,
+}
+
+struct Sync {
+    quotas: SharedInformer<ResourceQuota>,
+    pods: SharedInformer<Pod>,
+    services: SharedInformer<Service>,
+    claims: SharedInformer<PersistentVolumeClaim>,
+    /// By the name in quotas, made when a quota first asks for it.
+    counters: Mutex<BTreeMap<String, Counter>>,
+    informers: InformerFactory,
+    resources: watch::Receiver<Arc<Resources>>,
+    queue: Arc<WorkQueue<ObjectKey>>,
+    client: Client,
+    clock: SharedClock,
+}
+
+impl Reconcile for Sync {
+    type Key = ObjectKey;
+    type Error = Error;
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
+        let Some(quota) =
+            self.quotas.get_key(key).filter(|quota| quota.metadata.deletion_timestamp.is_none())
+        else {
+            return Ok(Action::Done);
+        };
+        let hard = quota.spec.as_ref().and_then(|spec| spec.hard.clone()).unwrap_or_default();
+        let mut used = BTreeMap::new();
+        let mut complete = true;
+        let measured = self.measure(&quota);
+        let before = quota.status.as_ref().and_then(|status| status.used.clone()).unwrap_or_default();
+        for name in hard.keys() {
+            let amount = match measured.get(name) {
+                Some(amount) => Some(Quantity(amount.to_string())),
+                None if usage::is_measured(name) => Some(Quantity("0".to_owned())),
+                None => match self.count(name, &key.namespace) {
+                    Count::Of(count) => Some(Quantity(count.to_string())),
+                    Count::NotYet => {
+                        complete = false;
+                        before.get(name).cloned()
+                    }
+                    Count::Unknown => before.get(name).cloned(),
+                },
+            };
+            used.extend(amount.map(|amount| (name.clone(), amount)));
+        }
+        self.write(&quota, ResourceQuotaStatus { hard: Some(hard), used: Some(used) }).await?;
+        Ok(if complete { Action::Done } else { Action::Retry })
+    }
+}
+
+enum Count {
+    Of(usize),
+    /// The cache is not full yet.
+    NotYet,
+    /// The server has no such kind.
+    Unknown,
+}
+
+impl Sync {
+    /// What the pods, services and claims that the quota is about use.
+    fn measure(&self, quota: &ResourceQuota) -> BTreeMap<String, quantity::Quantity> {
+        let namespace = quota.namespace();
+        let mut total = BTreeMap::new();
+        let now = self.clock.now();
+        for pod in self.pods.in_namespace(namespace) {
+            if usage::is_about(quota, &pod) {
+                usage::add(&mut total, usage::of_pod(&pod, now));
+            }
+        }
+        // Scopes are about pods: a quota with any is about nothing else.
+        if !usage::has_scopes(quota) {
+            for service in self.services.in_namespace(namespace) {
+                usage::add(&mut total, usage::of_service(&service));
+            }
+            for claim in self.claims.in_namespace(namespace) {
+                usage::add(&mut total, usage::of_claim(&claim));
+            }
+        }
+        total
+    }
+
+    /// How many objects of a kind a namespace has, by the name quotas give it.
+    fn count(&self, name: &str, namespace: &str) -> Count {
+        let mut counters = self.counters.lock();
+        if !counters.contains_key(name) {
+            let Some(counter) = self.counter(name) else { return Count::Unknown };
+            counters.insert(name.to_owned(), counter);
+        }
+        let counter = &counters[name];
+        if counter.informer.has_synced() {
+            Count::Of(counter.informer.count_in(namespace))
+        } else {
+            Count::NotYet
+        }
+    }
+
+    fn counter(&self, name: &str) -> Option<Counter> {
+        let kind = name.strip_prefix("count/").or_else(|| OLD_NAMES.contains(&name).then_some(name))?;
+        let (plural, group) = kind.split_once('.').unwrap_or((kind, ""));
+        let resources = self.resources.borrow().clone();
+        let mut preferred = resources.preferred();
+        let resource = preferred.find(|resource| resource.plural == plural && resource.group == group)?;
+        let informer = self.informers.lineages(&resource.selection());
+        let (quotas, queue) = (self.quotas.clone(), Arc::clone(&self.queue));
+        let subscription = informer.subscribe_lineages(Box::new(move |change| {
+            let (knarr_client::informer::LineageChange::Present(seen)
+            | knarr_client::informer::LineageChange::Gone(seen)) = change;
+            for quota in quotas.in_namespace(seen.namespace) {
+                queue.add(ObjectKey::of(&*quota));
+            }
+        }));
+        Some(Counter { informer, _subscription: subscription })
+    }
+
+    async fn write(&self, quota: &ResourceQuota, status: ResourceQuotaStatus) -> Result<(), Error> {
+        if quota.status.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        let mut updated = quota.clone();
+        updated.status = Some(status);
+        let api = Api::<ResourceQuota>::namespaced(self.client.clone(), quota.namespace());
+        match api.replace_status(quota.name(), &PostParams::default(), &updated).await {
+            Err(error) if is_not_found(&error) => Ok(()),
+            other => other.map(drop).step("update status of quota", quota.name()),
+        }
+    }
+}
