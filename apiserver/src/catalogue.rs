@@ -167,6 +167,11 @@ impl Storage {
     pub fn api_version(&self) -> String {
         api_version(&self.group, &self.version)
     }
+
+    /// `deployments.apps`, `pods`
+    pub fn full_name(&self) -> String {
+        if self.group.is_empty() { self.resource.to_string() } else { format!("{}.{}", self.resource, self.group) }
+    }
 }
 
 pub fn api_version(group: &str, version: &str) -> String {

@@ -1,6 +1,7 @@
 //! What every request passes before it is served, and every answer after: one function per filter, in order.
 
 mod compress;
+mod guarded;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -68,9 +69,11 @@ async fn guarded(server: Arc<Inner>, info: Arc<RequestInfo>, request: Request<Bo
         (false, Ok(seat)) => seat,
         (false, Err(status)) => return respond::status(&status),
     };
+    let counted = server.metrics.serving(&info, long);
     let serving = AssertUnwindSafe(authorized(server, info.clone(), request)).catch_unwind();
     let done = if long { Ok(serving.await) } else { tokio::time::timeout(TIMEOUT, serving).await };
     match done {
+        Ok(Ok(Ok(response))) if long => guarded::guard(response, counted),
         Ok(Ok(Ok(response))) => response,
         Ok(Ok(Err(status))) => {
             let mut response = respond::status(&status);

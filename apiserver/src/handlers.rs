@@ -133,6 +133,11 @@ async fn dispatch(call: Call) -> Result<Response<Body>, Status> {
         return Err(Status::method_not_allowed());
     }
     let named = call.cx.info.names_object();
+    let across = resource.namespaced && call.cx.info.namespace.is_empty();
+    if across && !matches!(verb.as_str(), "list" | "watch") {
+        // Only reads go across namespaces.
+        return Err(Status::method_not_allowed());
+    }
     if let Serving::Answered(answer) = &resource.serving {
         return create::answered(call, answer.clone()).await;
     }

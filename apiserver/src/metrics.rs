@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, proto,
+    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, proto,
 };
 
 use crate::request_info::RequestInfo;
@@ -19,6 +19,16 @@ pub struct Metrics {
     durations: HistogramVec,
     inflight: IntGaugeVec,
     watchers: IntGaugeVec,
+    objects: IntGaugeVec,
+}
+
+/// A request that is being served.
+pub struct Serving(IntGauge);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl Default for Metrics {
@@ -46,6 +56,8 @@ impl Metrics {
             Opts::new("apiserver_longrunning_requests", "Watches and connections being served."),
             &["verb", "group", "version", "resource", "subresource", "scope", "component"],
         );
+        let objects =
+            IntGaugeVec::new(Opts::new("apiserver_storage_objects", "Objects in the store."), &["resource"]);
         let valid = "the names and labels are constants and valid";
         let this = Self {
             registry: Registry::new(),
@@ -53,12 +65,14 @@ impl Metrics {
             durations: durations.expect(valid),
             inflight: inflight.expect(valid),
             watchers: watchers.expect(valid),
+            objects: objects.expect(valid),
         };
-        let all: [Box<dyn prometheus::core::Collector>; 4] = [
+        let all: [Box<dyn prometheus::core::Collector>; 5] = [
             Box::new(this.requests.clone()),
             Box::new(this.durations.clone()),
             Box::new(this.inflight.clone()),
             Box::new(this.watchers.clone()),
+            Box::new(this.objects.clone()),
         ];
         for collector in all {
             this.registry.register(collector).expect("each is registered once");
@@ -92,13 +106,33 @@ impl Metrics {
         self.requests.with_label_values(&labels).inc();
     }
 
-    /// The gauge of short requests being served, `readOnly` or `mutating`.
-    pub fn inflight(&self, mutating: bool) -> prometheus::IntGauge {
-        self.inflight.with_label_values(&[if mutating { "mutating" } else { "readOnly" }])
+    /// Counts a request as being served until the guard is dropped.
+    pub fn serving(&self, info: &RequestInfo, long_running: bool) -> Serving {
+        let gauge = if long_running {
+            let verb = verb(info);
+            self.watchers.with_label_values(&[
+                verb.as_str(),
+                &info.group,
+                &info.version,
+                &info.resource,
+                &info.subresource,
+                scope(info),
+                "apiserver",
+            ])
+        } else {
+            let reads = matches!(info.verb.as_str(), "get" | "list" | "head");
+            self.inflight.with_label_values(&[if reads { "readOnly" } else { "mutating" }])
+        };
+        gauge.inc();
+        Serving(gauge)
     }
 
-    /// The text exposition.
-    pub fn render(&self) -> Result<Vec<u8>, prometheus::Error> {
+    /// The text exposition. `stored` are the resources and how many objects there are of each.
+    pub fn render<'a>(&self, stored: impl Iterator<Item = (&'a str, usize)>) -> Result<Vec<u8>, prometheus::Error> {
+        self.objects.reset();
+        for (resource, count) in stored {
+            self.objects.with_label_values(&[resource]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
         let families: Vec<proto::MetricFamily> = self.registry.gather();
         let mut out = Vec::new();
         TextEncoder::new().encode(&families, &mut out)?;

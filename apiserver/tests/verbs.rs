@@ -350,6 +350,17 @@ async fn bad_requests_are_told_apart_as_upstream_does() {
         assert_eq!(answer.status.as_u16(), code, "{method} {path}: {:?}", answer.body);
         assert_eq!(answer.json()["kind"], "Status", "{method} {path}");
     }
+    let stored = server.post(MAPS, &map("b")).await.json();
+    server.delete(&format!("{MAPS}/b")).await;
+    let again = server.post(MAPS, &stored).await;
+    assert_eq!(again.status, 500);
+    assert_eq!(again.json()["message"], "resourceVersion should not be set on objects to be created");
+    assert_eq!(server.post("/api/v1/configmaps", &map("b")).await.status, 405);
+    assert_eq!(server.delete("/api/v1/configmaps").await.status, 405);
+    let metrics = server.get("/metrics").await.body;
+    let metrics = std::str::from_utf8(&metrics).unwrap();
+    assert!(metrics.contains("apiserver_storage_objects{resource=\"configmaps\"} 0"), "{metrics}");
+    assert!(metrics.contains("apiserver_request_total{"), "{metrics}");
     let big = format!("{{\"data\":{{\"k\":\"{}\"}}}}", "x".repeat(3 * 1024 * 1024));
     assert_eq!(server.send(Method::POST, MAPS, &[], big).await.status, 413);
     let name = server.post(MAPS, &map("Not_A_Name")).await;

@@ -26,6 +26,10 @@ pub async fn create(mut call: Call) -> Result<Response<Body>, Status> {
     let resource = &cx.resource;
     let expected = Expected::of(resource);
     let object = body::decode(&call.headers, &bytes, &expected, options.field_validation, &cx.remarks)?;
+    if !object::meta_str(&object, "resourceVersion").is_empty() {
+        let message = "resourceVersion should not be set on objects to be created";
+        return Err(Status::failure(500, "", message));
+    }
     let mut object = conversion::to_stored(resource, storage, object)?;
     defaults::apply(storage, &mut object);
     let written = cx.registry.create(cx, storage, object, options.to_value("CreateOptions")).await?;

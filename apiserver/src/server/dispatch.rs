@@ -67,7 +67,11 @@ impl Inner {
         match info.path.as_str() {
             "/version" | "/version/" => document(&request, pretty, &version::document()),
             "/metrics" => {
-                let text = self.metrics.render().map_err(Status::internal)?;
+                let resources: Vec<_> = catalogue.resources().filter_map(|resource| resource.stored()).collect();
+                let counts = resources.iter().map(|storage| (storage.full_name(), storage.cache.len()));
+                let counts: std::collections::BTreeMap<String, usize> = counts.collect();
+                let counts = counts.iter().map(|(name, count)| (name.as_str(), *count));
+                let text = self.metrics.render(counts).map_err(Status::internal)?;
                 Ok(respond::response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.into()))
             }
             "/" => document(&request, pretty, &self.index()),
