@@ -191,7 +191,7 @@ mod tests {
         let config = Config::new("n", "/tmp/x");
         let disk = |available| Disk { capacity: 1000, available };
         assert_eq!(to_free(disk(500), &config), None);
-        assert_eq!(to_free(disk(151), &config), None);
+        assert_eq!(to_free(disk(160), &config), None);
         assert_eq!(to_free(disk(150), &config), Some(50));
         assert_eq!(to_free(disk(0), &config), Some(200));
     }

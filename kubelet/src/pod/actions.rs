@@ -274,3 +274,6 @@ fn regular_actions(pod: &Pod, observed: &Observed, probes: &ProbeResults, action
         actions.init_to_start.clear();
     }
 }
+
+#[cfg(test)]
+mod tests;

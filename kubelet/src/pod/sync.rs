@@ -1,6 +1,7 @@
 //! One sync of one living pod: look, say how it is, and do what is missing. The steps and their order are upstream's
 //! `SyncPod`.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::time::Duration;
@@ -12,10 +13,10 @@ use knarr_runtime::cri::{self, ContainerState};
 
 use super::actions::{self, Actions};
 use super::kill::{self, How};
-use super::observed::Observed;
+use super::observed::{Observed, Seen};
 use super::start::{StartError, Starter};
 use super::worker::{Next, Worker};
-use super::{sandbox, spec};
+use super::{container, sandbox, spec};
 use crate::images::secrets;
 use crate::resources::cgroups;
 
@@ -145,9 +146,11 @@ impl Worker {
             agent.recorder.normal(spec::reference(pod), "SandboxChanged", message);
         }
         if actions.kill_pod {
+            let alive = observed.ready_sandbox().is_some() || observed.running().next().is_some();
             kill::pod(&agent, pod, observed, None, None).await?;
             if !actions.create_sandbox {
-                return Ok(Done::Changed);
+                // What is dead already does not change by being killed again.
+                return Ok(if alive { Done::Changed } else { Done::Waiting(None) });
             }
             self.purge_init_containers(pod, observed).await?;
         } else {
@@ -190,7 +193,41 @@ impl Worker {
             credentials: &credentials,
             cancelled: &cancelled,
         };
-        Ok(self.start_all(&starter, actions).await)
+        let done = self.start_all(&starter, actions).await;
+        self.prune_dead_containers(pod).await?;
+        Ok(done)
+    }
+
+    /// Keeps so many dead runs of each container, for their logs and last states.
+    async fn prune_dead_containers(&mut self, pod: &Pod) -> cri::Result<()> {
+        let observed = self.observe().await?;
+        let keep = self.agent.config.max_per_pod_container_count;
+        let mut dead: HashMap<&str, usize> = HashMap::new();
+        for seen in observed.containers.iter().filter(|c| c.state == ContainerState::Exited) {
+            let count = dead.entry(&seen.name).or_default();
+            *count += 1;
+            if *count > keep {
+                self.agent.runtime.remove_container(&seen.id).await?;
+                self.remove_logs(pod, seen);
+            }
+        }
+        Ok(())
+    }
+
+    /// The log of a run that is removed, with its rotated files.
+    fn remove_logs(&self, pod: &Pod, seen: &Seen) {
+        if !self.agent.config.host {
+            return;
+        }
+        let attempt = u32::try_from(seen.restart_count).unwrap_or(0);
+        let path = self.agent.pod_log_dir(pod).join(container::log_path(&seen.name, attempt));
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return };
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let of_run = entry.file_name().to_string_lossy().starts_with(&*name.to_string_lossy());
+            if of_run && let Err(error) = fs::remove_file(entry.path()) {
+                tracing::warn!(path = %entry.path().display(), %error, "cannot remove a container's log");
+            }
+        }
     }
 
     async fn create_sandbox(

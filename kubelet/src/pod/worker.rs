@@ -22,7 +22,7 @@ use super::{cleanup, kill, messages, spec};
 use crate::agent::Agent;
 use crate::resources::cgroups;
 use crate::status::containers::{Context, StartFailures};
-use crate::status::generate::{NodeFacts, Verdict, generate};
+use crate::status::generate::{NodeFacts, Verdict, conclude, generate};
 
 /// When the worker has something to do again, besides being woken.
 pub(super) enum Next {
@@ -260,7 +260,8 @@ impl Worker {
         after.ips.clone_from(&before.ips);
         // The pod may have changed while its containers took their time.
         let pod = self.inbox.pod();
-        let status = self.generate(&pod, &after, true);
+        let mut status = self.generate(&pod, &after, true);
+        conclude(&pod, &mut status);
         self.agent.status.set(&pod, status, false);
         self.agent.volumes.tear_down(uid).await?;
         self.agent.objects.unregister(uid);

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, HostIP, Pod, PodIP, PodStatus};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateTerminated, ContainerStatus, HostIP, Pod, PodIP, PodStatus,
+};
 
 use super::containers::Context;
 use super::{conditions, phase, qos};
@@ -58,6 +60,54 @@ pub fn generate(
     status.observed_generation = pod.metadata.generation;
     set_addresses(pod, old, observed, node, &mut status);
     status
+}
+
+/// The last status of a pod whose containers have all ended: whatever is not known to have ended well has failed,
+/// and the phase is terminal.
+pub fn conclude(pod: &Pod, status: &mut PodStatus) {
+    let initialized = spec::init_containers(pod).is_empty() || any_started(status.container_statuses.as_deref());
+    let end = |container: &mut ContainerStatus| {
+        let ended = container.state.as_ref().is_some_and(|state| state.terminated.is_some());
+        if !ended {
+            container.state = Some(ContainerState {
+                terminated: Some(ContainerStateTerminated {
+                    reason: Some("ContainerStatusUnknown".to_owned()),
+                    message: Some("The container could not be located when the pod was terminated".to_owned()),
+                    exit_code: 137,
+                    ..ContainerStateTerminated::default()
+                }),
+                ..ContainerState::default()
+            });
+        }
+    };
+    if initialized {
+        status.container_statuses.iter_mut().flatten().for_each(end);
+    }
+    // Init containers after the last one that began never had their turn.
+    let inits = status.init_container_statuses.as_deref_mut().unwrap_or_default();
+    let begun = inits.iter().rposition(began).map_or(0, |index| index + 1);
+    inits[..begun].iter_mut().for_each(end);
+    if !spec::is_static(pod) && !spec::is_terminal_phase(status.phase.as_deref()) {
+        status.phase = Some("Failed".to_owned());
+        for condition in status.conditions.iter_mut().flatten() {
+            if matches!(condition.type_.as_str(), "Ready" | "ContainersReady") {
+                condition.status = "False".to_owned();
+                condition.reason = Some("PodFailed".to_owned());
+                condition.message = None;
+            }
+        }
+    }
+}
+
+fn began(status: &ContainerStatus) -> bool {
+    let has = |state: &Option<ContainerState>| {
+        state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+    };
+    has(&status.state) || has(&status.last_state)
+}
+
+fn any_started(statuses: Option<&[ContainerStatus]>) -> bool {
+    statuses.unwrap_or_default().iter().any(began)
 }
 
 fn joined(a: &Option<Vec<ContainerStatus>>, b: &Option<Vec<ContainerStatus>>) -> Vec<ContainerStatus> {

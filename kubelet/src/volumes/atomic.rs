@@ -168,7 +168,8 @@ mod tests {
     #[test]
     fn a_volume_changes_all_at_once_and_forgets_what_went() {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let (path, owner, now) = (dir.path(), Ownership::default(), Timestamp::UNIX_EPOCH);
+        let now: Timestamp = "2026-01-02T03:04:05Z".parse().expect("a time");
+        let (path, owner) = (dir.path(), Ownership::default());
         assert!(write(path, &payload(&[("a", "1"), ("d/b", "2")]), &owner, now).expect("written"));
         assert_eq!(entries(path), ["..data", "a", "d"]);
         assert_eq!(fs::read_to_string(path.join("d/b")).expect("there"), "2");

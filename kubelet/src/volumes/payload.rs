@@ -124,7 +124,12 @@ mod tests {
             data: Some([("a".into(), "1".into()), ("b".into(), "2".into())].into()),
             ..ConfigMap::default()
         };
-        let item = |key: &str| KeyToPath { key: key.into(), path: format!("dir/{key}"), mode: Some(0o400) };
+        let item = |key: &str| KeyToPath {
+            key: key.into(),
+            path: format!("dir/{key}"),
+            mode: Some(0o400),
+            ..KeyToPath::default()
+        };
         let payload = of_config_map(Some(&object), Some(&[item("a")]), 0o644, false).expect("a is there");
         assert_eq!(payload.keys().collect::<Vec<_>>(), ["dir/a"]);
         assert_eq!(payload["dir/a"].mode, 0o400);

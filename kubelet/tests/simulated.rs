@@ -1,0 +1,261 @@
+//! Pods on a simulated node, against the real API server.
+
+mod support;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Node};
+use knarr_runtime::cri::ContainerRuntime;
+use kube::Api;
+use kube::api::{ListParams, PostParams};
+use kube::runtime::wait::await_condition;
+use serde_json::json;
+use support::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_runs_and_says_so() {
+    let world = World::new().await;
+    world.create("web", json!({})).await;
+    let pod = world.until("web", ready()).await.expect("there");
+    let status = pod.status.clone().expect("reported");
+    assert_eq!(status.phase.as_deref(), Some("Running"));
+    assert_eq!(status.pod_ip.as_deref(), Some("10.9.0.1"));
+    assert_eq!(status.host_ip.as_deref(), Some("192.0.2.1"));
+    assert_eq!(status.qos_class.as_deref(), Some("BestEffort"));
+    assert!(status.start_time.is_some());
+    for kind in ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"] {
+        assert_eq!(condition(&pod, kind), "True", "{kind}");
+    }
+    let main = container(&pod, "main").expect("reported");
+    assert_eq!((main.ready, main.started, main.restart_count), (true, Some(true), 0));
+    assert!(main.container_id.as_deref().is_some_and(|id| id.starts_with("sim://")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_node_registers_and_renews_its_lease() {
+    let world = World::new().await;
+    let nodes: Api<Node> = Api::all(world.server.client());
+    let is_ready = |node: Option<&Node>| {
+        let conditions = node.and_then(|n| n.status.as_ref()?.conditions.as_deref()).unwrap_or_default();
+        conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
+    };
+    let seen = await_condition(nodes.clone(), NODE, is_ready).await.expect("watched").expect("there");
+    let labels = seen.metadata.labels.expect("labelled");
+    assert_eq!(labels["kubernetes.io/hostname"], NODE);
+    assert_eq!(labels["kubernetes.io/os"], "linux");
+    let status = seen.status.expect("reported");
+    assert_eq!(status.capacity.expect("told")["cpu"].0, "2");
+    assert_eq!(status.node_info.expect("told").container_runtime_version, format!("sim://{}", env!("CARGO_PKG_VERSION")));
+    let leases: Api<Lease> = Api::namespaced(world.server.client(), "kube-node-lease");
+    let renewed = |lease: Option<&Lease>| {
+        let spec = lease.and_then(|l| l.spec.as_ref());
+        spec.is_some_and(|s| s.holder_identity.as_deref() == Some(NODE) && s.lease_duration_seconds == Some(40))
+    };
+    await_condition(leases.clone(), NODE, renewed).await.expect("watched");
+    let first = leases.get(NODE).await.expect("there").spec.and_then(|s| s.renew_time).expect("renewed");
+    let later = move |lease: Option<&Lease>| {
+        lease.and_then(|l| l.spec.as_ref()?.renew_time.clone()).is_some_and(|at| at.0 > first.0)
+    };
+    await_condition(leases, NODE, later).await.expect("renewed again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn init_containers_run_one_after_the_other_before_the_rest() {
+    let world = World::new().await;
+    let init = |name: &str| json!({"name": name, "image": "init:1"});
+    let spec = json!({"initContainers": [init("first"), init("second")]});
+    world.create("web", spec).await;
+    let running = |name: &'static str| {
+        is(move |pod| {
+            container(pod, name).and_then(|c| c.state.as_ref()).is_some_and(|state| state.running.is_some())
+        })
+    };
+    let pod = world.until("web", running("first")).await.expect("there");
+    assert_eq!(waiting(&pod, "main"), "PodInitializing");
+    assert_eq!(waiting(&pod, "second"), "PodInitializing");
+    assert_eq!(condition(&pod, "Initialized"), "False");
+    world.runtime.finish(&id(&pod, "first"), 0).expect("runs");
+    let pod = world.until("web", running("second")).await.expect("there");
+    world.runtime.finish(&id(&pod, "second"), 0).expect("runs");
+    let pod = world.until("web", ready()).await.expect("there");
+    assert!(container(&pod, "first").expect("reported").ready, "a finished init container counts as ready");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_init_container_fails_a_pod_that_never_restarts() {
+    let world = World::new().await;
+    let spec = json!({"restartPolicy": "Never", "initContainers": [{"name": "first", "image": "init:1"}]});
+    world.create("job", spec).await;
+    let started = is(|pod| !id(pod, "first").is_empty());
+    let pod = world.until("job", started).await.expect("there");
+    world.runtime.finish(&id(&pod, "first"), 3).expect("runs");
+    let pod = world.until("job", phase("Failed")).await.expect("there");
+    let ended = container(&pod, "first").and_then(|c| c.state.as_ref()?.terminated.clone()).expect("ended");
+    assert_eq!((ended.exit_code, ended.reason.as_deref()), (3, Some("Error")));
+    assert!(id(&pod, "main").is_empty(), "the pod's own container never ran");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sidecar_starts_first_and_does_not_keep_a_job_alive() {
+    let world = World::new().await;
+    let spec = json!({
+        "restartPolicy": "Never",
+        "initContainers": [{"name": "side", "image": "side:1", "restartPolicy": "Always"}],
+    });
+    world.create("job", spec).await;
+    let pod = world.until("job", phase("Running")).await.expect("there");
+    world.runtime.finish(&id(&pod, "main"), 0).expect("runs");
+    let pod = world.until("job", phase("Succeeded")).await.expect("there");
+    assert_eq!(condition(&pod, "Ready"), "False");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finished_pod_succeeds_and_is_not_started_again() {
+    let world = World::new().await;
+    let spec = json!({"restartPolicy": "OnFailure", "annotations": {"sim.knarr.io/run-seconds": "30"}});
+    world.create("job", spec).await;
+    let pod = world.until("job", phase("Succeeded")).await.expect("there");
+    let main = container(&pod, "main").expect("reported");
+    assert_eq!(main.restart_count, 0);
+    let ended = main.state.as_ref().and_then(|s| s.terminated.as_ref()).expect("ended");
+    assert_eq!((ended.exit_code, ended.reason.as_deref()), (0, Some("Completed")));
+    let lasted = ended.finished_at.as_ref().expect("told").0.duration_since(ended.started_at.as_ref().expect("told").0);
+    assert_eq!(lasted.as_secs(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crashing_container_waits_longer_each_time() {
+    let world = World::new().await;
+    let spec = json!({"annotations": {"sim.knarr.io/run-seconds": "1,2"}});
+    world.create("web", spec).await;
+    let crashing = is(|pod| waiting(pod, "main") == "CrashLoopBackOff");
+    let pod = world.until("web", crashing).await.expect("there");
+    assert_eq!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Running"));
+    let restarts = |count| is(move |pod| container(pod, "main").is_some_and(|c| c.restart_count >= count));
+    let pod = world.until("web", restarts(5)).await.expect("there");
+    let last = container(&pod, "main").and_then(|c| c.last_state.as_ref()?.terminated.clone()).expect("ended");
+    assert_eq!((last.exit_code, last.reason.as_deref()), (2, Some("Error")));
+    // The last of them ended after 0 + 10 + 20 + 40 seconds of waiting, and five runs of one second.
+    let age = last.finished_at.expect("told").0.duration_since(pod.status.expect("told").start_time.expect("told").0);
+    assert!((74..=80).contains(&age.as_secs()), "{age}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn deleting_a_pod_ends_it_and_leaves_nothing() {
+    let world = World::new().await;
+    world.create("web", json!({})).await;
+    world.until("web", ready()).await;
+    world.delete("web").await;
+    world.until("web", gone()).await;
+    let empty = async {
+        loop {
+            if world.runtime.list_sandboxes().await.expect("simulated").is_empty() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, empty).await.expect("the sandbox is removed");
+    assert!(world.runtime.list_containers(None).await.expect("simulated").is_empty());
+    assert!(world.runtime.list_pod_cgroups("/kubepods/besteffort").await.expect("simulated").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_agent_keeps_containers_and_counts() {
+    let mut world = World::new().await;
+    world.create("web", json!({})).await;
+    let before = world.until("web", ready()).await.expect("there");
+    world.stop().await;
+    world.start().await;
+    // A change that needs the new agent shows that it has taken over.
+    world.create("other", json!({})).await;
+    world.until("other", ready()).await;
+    let after = world.until("web", ready()).await.expect("there");
+    assert_eq!(id(&before, "main"), id(&after, "main"));
+    assert_eq!(container(&after, "main").map(|c| c.restart_count), Some(0));
+    assert_eq!(before.status.and_then(|s| s.pod_ip), after.status.and_then(|s| s.pod_ip));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_deleted_while_the_agent_was_away_are_removed() {
+    let mut world = World::new().await;
+    world.create("web", json!({})).await;
+    world.until("web", ready()).await;
+    world.stop().await;
+    let now = kube::api::DeleteParams::default().grace_period(0);
+    world.pods().delete("web", &now).await.expect("deleted");
+    world.start().await;
+    world.create("other", json!({})).await;
+    world.until("other", ready()).await;
+    let alone = async {
+        while world.runtime.list_sandboxes().await.expect("simulated").len() != 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, alone).await.expect("the orphan is removed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_the_node_cannot_hold_is_refused() {
+    let world = World::new().await;
+    let big = json!({"containers": [{
+        "name": "main", "image": "app:1", "resources": {"requests": {"cpu": "3"}},
+    }]});
+    world.create("big", big).await;
+    let pod = world.until("big", phase("Failed")).await.expect("there");
+    let status = pod.status.expect("reported");
+    assert_eq!(status.reason.as_deref(), Some("OutOfcpu"));
+    assert_eq!(
+        status.message.as_deref(),
+        Some("Pod was rejected: Node didn't have enough resource: cpu, requested: 3000, used: 0, capacity: 2000")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_waits_for_its_config_map() {
+    let world = World::new().await;
+    let spec = json!({"containers": [{
+        "name": "main", "image": "app:1", "envFrom": [{"configMapRef": {"name": "settings"}}],
+    }]});
+    world.create("web", spec).await;
+    let stuck = is(|pod| waiting(pod, "main") == "CreateContainerConfigError");
+    let pod = world.until("web", stuck).await.expect("there");
+    let state = container(&pod, "main").and_then(|c| c.state.as_ref()?.waiting.clone()).expect("waits");
+    assert_eq!(state.message.as_deref(), Some("configmap \"settings\" not found"));
+    let api: Api<ConfigMap> = Api::namespaced(world.server.client(), "default");
+    let mut settings = ConfigMap::default();
+    settings.metadata.name = Some("settings".into());
+    api.create(&PostParams::default(), &settings).await.expect("created");
+    world.until("web", ready()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_active_deadline_ends_the_pod() {
+    let world = World::new().await;
+    world.create("job", json!({"activeDeadlineSeconds": 60})).await;
+    let pod = world.until("job", phase("Failed")).await.expect("there");
+    let status = pod.status.expect("reported");
+    assert_eq!(status.reason.as_deref(), Some("DeadlineExceeded"));
+    let ended = status.container_statuses.expect("reported")[0].state.clone().expect("known");
+    assert!(ended.terminated.is_some(), "the container has ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_tell_what_happened() {
+    let world = World::new().await;
+    world.create("web", json!({})).await;
+    world.until("web", ready()).await;
+    world.delete("web").await;
+    world.until("web", gone()).await;
+    let api: Api<Event> = Api::namespaced(world.server.client(), "default");
+    let told = async {
+        loop {
+            let events = api.list(&ListParams::default()).await.expect("listed").items;
+            let reasons: Vec<String> = events.into_iter().filter_map(|e| e.reason).collect();
+            if ["Pulled", "Created", "Started", "Killing"].iter().all(|r| reasons.iter().any(|have| have == r)) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("all events arrive");
+}
