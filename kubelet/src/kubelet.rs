@@ -1,6 +1,6 @@
 //! Building a node agent from its parts, and running it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,8 +23,10 @@ use crate::lifecycle::hooks::Hooks;
 use crate::node::updates::Reporter;
 use crate::node::{self, lease, object, register};
 use crate::objects::Objects;
+use crate::pod::manifests::Manifests;
+use crate::pod::mirror::Mirrors;
 use crate::pod::workers::Workers;
-use crate::pod::{cleanup, dns};
+use crate::pod::{cleanup, dns, spec};
 use crate::probes::run::NetworkProber;
 use crate::probes::{ProbeManager, Prober};
 use crate::resources::cgroups;
@@ -166,6 +168,8 @@ impl Kubelet {
     /// Runs until `shutdown`. Containers go on running without the agent.
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { agent, workers, factory, pods, sending_events, server, stop, node_changed } = self;
+        // Should this task be dropped, what it started does not outlive it.
+        let _guard = stop.clone().drop_guard();
         let tasks = TaskTracker::new();
         let spawn = |name: &'static str, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
             let stop = stop.clone();
@@ -199,6 +203,11 @@ impl Kubelet {
         agent.probes.drain().await;
         agent.status.drain().await;
         factory.stop().await;
+    }
+
+    /// Where the server listens, if there is one.
+    pub fn server_address(&self) -> Option<std::net::SocketAddr> {
+        self.server.as_ref().and_then(|server| server.address().ok())
     }
 
     /// The pods this agent looks after, for tests and tools.
@@ -288,15 +297,66 @@ async fn collect_images(agent: Arc<Agent>) {
     }
 }
 
-/// Pods of this node, from the API to their workers; what the runtime has and the API has not is removed.
+/// Whom the API's news are for.
+struct News {
+    agent: Arc<Agent>,
+    workers: Workers,
+    mirrors: Arc<Mirrors>,
+}
+
+impl News {
+    fn tell(&self, change: Change<'_, Pod>) {
+        match change {
+            Change::Added(pod) | Change::Updated { new: pod, .. } | Change::Deleted { last: pod, .. }
+                if spec::is_mirror(pod) =>
+            {
+                self.mirrors.observe(&self.agent, pod);
+            }
+            Change::Added(pod) | Change::Updated { new: pod, .. } => self.workers.apply(&self.agent, pod),
+            Change::Deleted { last, .. } => self.workers.remove(last),
+        }
+    }
+}
+
+/// Pods of this node, from manifests and from the API, to their workers; what the runtime has and nobody knows is
+/// removed.
 async fn follow_pods(
     agent: Arc<Agent>,
     workers: Workers,
     factory: InformerFactory,
     pods: SharedInformer<Pod>,
 ) {
+    let sandboxes = adopt(&agent, &workers).await;
+    let mirrors = Arc::new(Mirrors::default());
+    let directory = agent.config.static_pod_path.clone();
+    let mut manifests = directory.map(|directory| {
+        Manifests::new(Arc::clone(&agent), workers.clone(), Arc::clone(&mirrors), directory)
+    });
+    if let Some(manifests) = &mut manifests {
+        manifests.look();
+    }
+    let news = News { agent: Arc::clone(&agent), workers: workers.clone(), mirrors: Arc::clone(&mirrors) };
+    pods.subscribe(move |change| news.tell(change)).forever();
+    factory.start();
+    let of_manifests = async {
+        match manifests {
+            Some(manifests) => {
+                tokio::join!(manifests.follow(), mirrors.run(Arc::clone(&agent), pods.clone()));
+            }
+            None => std::future::pending().await,
+        }
+    };
+    let orphans = async {
+        pods.synced().await;
+        cleanup::remove_orphans(&agent, &workers.uids(), sandboxes).await;
+    };
+    tokio::join!(of_manifests, orphans);
+}
+
+/// Finds what an earlier agent left running, before the first pod is met.
+async fn adopt(agent: &Agent, workers: &Workers) -> BTreeMap<String, Vec<cri::SandboxStatus>> {
     let sandboxes = loop {
-        match cleanup::sandboxes_by_pod(&agent).await {
+        match cleanup::sandboxes_by_pod(agent).await {
             Ok(found) => break found,
             Err(error) => tracing::warn!(%error, "cannot list the container runtime's sandboxes"),
         }
@@ -310,16 +370,6 @@ async fn follow_pods(
         }
     }
     let ids = sandboxes.iter().map(|(uid, list)| (uid.clone(), list.iter().map(|s| s.id.clone()).collect()));
-    workers.adopt(ids.collect::<HashMap<_, _>>());
-    let (to, with) = (workers.clone(), Arc::clone(&agent));
-    pods.subscribe(move |change: Change<'_, Pod>| match change {
-        Change::Added(pod) | Change::Updated { new: pod, .. } => to.apply(&with, pod),
-        Change::Deleted { last, .. } => to.remove(last),
-    })
-    .forever();
-    factory.start();
-    pods.synced().await;
-    let known = workers.uids();
-    cleanup::remove_orphans(&agent, &known, sandboxes).await;
-    std::future::pending().await
+    workers.adopt(ids.collect());
+    sandboxes
 }

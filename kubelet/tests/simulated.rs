@@ -44,11 +44,16 @@ async fn the_node_registers_and_renews_its_lease() {
     assert_eq!(labels["kubernetes.io/os"], "linux");
     let status = seen.status.expect("reported");
     assert_eq!(status.capacity.expect("told")["cpu"].0, "2");
-    assert_eq!(status.node_info.expect("told").container_runtime_version, format!("sim://{}", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        status.node_info.expect("told").container_runtime_version,
+        format!("sim://{}", env!("CARGO_PKG_VERSION"))
+    );
     let leases: Api<Lease> = Api::namespaced(world.server.client(), "kube-node-lease");
     let renewed = |lease: Option<&Lease>| {
         let spec = lease.and_then(|l| l.spec.as_ref());
-        spec.is_some_and(|s| s.holder_identity.as_deref() == Some(NODE) && s.lease_duration_seconds == Some(40))
+        spec.is_some_and(|s| {
+            s.holder_identity.as_deref() == Some(NODE) && s.lease_duration_seconds == Some(40)
+        })
     };
     await_condition(leases.clone(), NODE, renewed).await.expect("watched");
     let first = leases.get(NODE).await.expect("there").spec.and_then(|s| s.renew_time).expect("renewed");
@@ -118,7 +123,12 @@ async fn a_finished_pod_succeeds_and_is_not_started_again() {
     assert_eq!(main.restart_count, 0);
     let ended = main.state.as_ref().and_then(|s| s.terminated.as_ref()).expect("ended");
     assert_eq!((ended.exit_code, ended.reason.as_deref()), (0, Some("Completed")));
-    let lasted = ended.finished_at.as_ref().expect("told").0.duration_since(ended.started_at.as_ref().expect("told").0);
+    let lasted = ended
+        .finished_at
+        .as_ref()
+        .expect("told")
+        .0
+        .duration_since(ended.started_at.as_ref().expect("told").0);
     assert_eq!(lasted.as_secs(), 30);
 }
 
@@ -132,10 +142,15 @@ async fn a_crashing_container_waits_longer_each_time() {
     assert_eq!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Running"));
     let restarts = |count| is(move |pod| container(pod, "main").is_some_and(|c| c.restart_count >= count));
     let pod = world.until("web", restarts(5)).await.expect("there");
-    let last = container(&pod, "main").and_then(|c| c.last_state.as_ref()?.terminated.clone()).expect("ended");
+    let last =
+        container(&pod, "main").and_then(|c| c.last_state.as_ref()?.terminated.clone()).expect("ended");
     assert_eq!((last.exit_code, last.reason.as_deref()), (2, Some("Error")));
     // The last of them ended after 0 + 10 + 20 + 40 seconds of waiting, and five runs of one second.
-    let age = last.finished_at.expect("told").0.duration_since(pod.status.expect("told").start_time.expect("told").0);
+    let age = last
+        .finished_at
+        .expect("told")
+        .0
+        .duration_since(pod.status.expect("told").start_time.expect("told").0);
     assert!((74..=80).contains(&age.as_secs()), "{age}");
 }
 
@@ -206,7 +221,9 @@ async fn a_pod_the_node_cannot_hold_is_refused() {
     assert_eq!(status.reason.as_deref(), Some("OutOfcpu"));
     assert_eq!(
         status.message.as_deref(),
-        Some("Pod was rejected: Node didn't have enough resource: cpu, requested: 3000, used: 0, capacity: 2000")
+        Some(
+            "Pod was rejected: Node didn't have enough resource: cpu, requested: 3000, used: 0, capacity: 2000"
+        )
     );
 }
 
@@ -251,7 +268,10 @@ async fn events_tell_what_happened() {
         loop {
             let events = api.list(&ListParams::default()).await.expect("listed").items;
             let reasons: Vec<String> = events.into_iter().filter_map(|e| e.reason).collect();
-            if ["Pulled", "Created", "Started", "Killing"].iter().all(|r| reasons.iter().any(|have| have == r)) {
+            if ["Pulled", "Created", "Started", "Killing"]
+                .iter()
+                .all(|r| reasons.iter().any(|have| have == r))
+            {
                 return;
             }
             tokio::task::yield_now().await;

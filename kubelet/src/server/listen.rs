@@ -80,6 +80,11 @@ pub async fn bind(agent: &Arc<Agent>, workers: &Workers) -> Result<Option<Bound>
 }
 
 impl Bound {
+    /// The address taken, with the port the kernel chose where the configuration left it open.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
     /// Answers until `stop`; open connections end with it.
     pub async fn serve(self, stop: CancellationToken) {
         let tasks = TaskTracker::new();

@@ -65,14 +65,17 @@ pub fn generate(
 /// The last status of a pod whose containers have all ended: whatever is not known to have ended well has failed,
 /// and the phase is terminal.
 pub fn conclude(pod: &Pod, status: &mut PodStatus) {
-    let initialized = spec::init_containers(pod).is_empty() || any_started(status.container_statuses.as_deref());
+    let initialized =
+        spec::init_containers(pod).is_empty() || any_started(status.container_statuses.as_deref());
     let end = |container: &mut ContainerStatus| {
         let ended = container.state.as_ref().is_some_and(|state| state.terminated.is_some());
         if !ended {
             container.state = Some(ContainerState {
                 terminated: Some(ContainerStateTerminated {
                     reason: Some("ContainerStatusUnknown".to_owned()),
-                    message: Some("The container could not be located when the pod was terminated".to_owned()),
+                    message: Some(
+                        "The container could not be located when the pod was terminated".to_owned(),
+                    ),
                     exit_code: 137,
                     ..ContainerStateTerminated::default()
                 }),

@@ -111,7 +111,8 @@ fn ended_containers_restart_as_the_policy_says() {
         ("OnFailure", 1, true, false),
         ("Never", 1, false, true),
     ] {
-        let actions = decide(&pod(policy, vec![], vec![container("a")]), &alive(vec![seen("a", Exited, code)]));
+        let actions =
+            decide(&pod(policy, vec![], vec![container("a")]), &alive(vec![seen("a", Exited, code)]));
         assert_eq!((!actions.to_start.is_empty(), actions.kill_pod), (starts, ends_pod), "{policy} {code}");
     }
 }
@@ -156,7 +157,11 @@ fn init_containers_go_one_by_one() {
     for (policy, containers, init, regular, kill) in table {
         let names: Vec<_> = containers.iter().map(|c| (c.name.clone(), c.state, c.exit_code)).collect();
         let actions = decide(&pod_of(policy), &alive(containers));
-        assert_eq!((actions.init_to_start, actions.to_start, actions.kill_pod), (init, regular, kill), "{names:?}");
+        assert_eq!(
+            (actions.init_to_start, actions.to_start, actions.kill_pod),
+            (init, regular, kill),
+            "{names:?}"
+        );
     }
 }
 
