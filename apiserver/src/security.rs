@@ -109,6 +109,7 @@ impl Standard {
             clock: foundation.clock.clone(),
             random: foundation.random.clone(),
             hooks: self.hooks.clone(),
+            loopback: foundation.loopback.clone(),
             dialer: self.settings.dialer.clone(),
         });
         let mut extensions = Extensions::default();

@@ -18,6 +18,7 @@ use super::pod_security::PodSecurity;
 use super::pod_topology_labels::PodTopologyLabels;
 use super::priority::Priority;
 use super::rbac_escalation::RbacEscalation;
+use super::resource_quota::ResourceQuota;
 use super::runtime_class::RuntimeClass;
 use super::service_account::ServiceAccount;
 use super::storage_object_in_use_protection::StorageObjectInUseProtection;
@@ -25,6 +26,7 @@ use super::taint_nodes_by_condition::TaintNodesByCondition;
 use super::webhook::{Hooks, MutatingWebhooks, ValidatingWebhooks, Webhooks};
 use super::{Admission, Attributes, Operation};
 use crate::authz::{Rbac, SharedAuthorizer};
+use crate::loopback::Loopback;
 use crate::objects::Objects;
 use crate::stream::Dialer;
 
@@ -38,6 +40,8 @@ pub struct Context {
     pub random: SharedRandom,
     /// The webhooks there are, kept up to date by whoever runs them.
     pub hooks: Arc<Hooks>,
+    /// Writes what quotas have used.
+    pub loopback: Loopback,
     /// Reaches webhooks.
     pub dialer: Arc<dyn Dialer>,
 }
@@ -45,7 +49,7 @@ pub struct Context {
 /// The plugins that every server has on.
 pub fn standard(context: &Context) -> Chain {
     let lookup = Lookup(context.objects.clone());
-    let Context { authorizer, rbac, clock, random, objects, hooks, dialer } = context.clone();
+    let Context { authorizer, rbac, clock, random, objects, hooks, loopback, dialer } = context.clone();
     let webhooks = Webhooks::new(objects, hooks, dialer);
     Chain(vec![
         Arc::new(NamespaceLifecycle::new(lookup.clone(), clock)),
@@ -65,8 +69,9 @@ pub fn standard(context: &Context) -> Chain {
         Arc::new(ingress_class(lookup.clone())),
         Arc::new(PodTopologyLabels { lookup: lookup.clone() }),
         Arc::new(MutatingWebhooks(webhooks.clone())),
-        Arc::new(RbacEscalation { authorizer, rbac, lookup }),
+        Arc::new(RbacEscalation { authorizer, rbac, lookup: lookup.clone() }),
         Arc::new(ValidatingWebhooks(webhooks)),
+        Arc::new(ResourceQuota::new(lookup, loopback)),
     ])
 }
 

@@ -210,3 +210,30 @@ async fn a_namespaces_labels_decide_what_its_pods_may_ask() {
     );
     cluster.admin(Method::POST, "/api/v1/namespaces/strict/pods", pod("plain")).await.ok();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_is_spent_once_however_many_ask_at_the_same_time() {
+    let cluster = Cluster::start().await;
+    let path = "/api/v1/namespaces/default/resourcequotas";
+    let hard = json!({"count/configmaps": "3"});
+    let mut quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few"}, "spec": {"hard": hard}});
+    cluster.admin(Method::POST, path, quota.clone()).await.ok();
+    // The controller's part: what is limited, and that nothing is used yet.
+    quota["status"] = json!({"hard": hard, "used": {"count/configmaps": "0"}});
+    cluster.admin(Method::PUT, &format!("{path}/few/status"), quota).await.ok();
+    eventually("the quota is known to be counted", async || {
+        let seen = cluster.admin(Method::GET, &format!("{path}/few?resourceVersion=0"), Value::Null).await.body;
+        seen["status"]["used"]["count/configmaps"] == "0"
+    })
+    .await;
+    let create = async |number: usize| {
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("c{number}")}});
+        cluster.admin(Method::POST, "/api/v1/namespaces/default/configmaps", object).await
+    };
+    let answers = futures::future::join_all((0..8).map(create)).await;
+    let made = answers.iter().filter(|answer| answer.status.is_success()).count();
+    assert_eq!(made, 3);
+    let refused = answers.iter().find(|answer| !answer.status.is_success()).unwrap();
+    let why = "exceeded quota: few, requested: count/configmaps=1, used: count/configmaps=3, limited: count/configmaps=3";
+    assert!(refused.message().ends_with(why), "{}", refused.message());
+}
