@@ -77,4 +77,5 @@ pub const CATALOGUE: &[Descriptor] = &[
         volumes::protection::build_claims,
     ),
     controller("resourcequota-controller", "resourcequota-controller", quota::build),
+    controller("ephemeral-volume-controller", "ephemeral-volume-controller", volumes::ephemeral::build),
 ];

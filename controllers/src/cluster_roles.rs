@@ -125,7 +125,7 @@ mod tests {
         };
         let roles =
             [role("a", true, &["get", "list"]), role("b", true, &["get"]), role("c", false, &["delete"])];
-        assert_eq!(sum(&[wanted.clone()], &roles, "x").unwrap(), [rule("get"), rule("list")]);
+        assert_eq!(sum(std::slice::from_ref(&wanted), &roles, "x").unwrap(), [rule("get"), rule("list")]);
         assert_eq!(sum(&[wanted], &roles, "a").unwrap(), [rule("get")]);
     }
 }

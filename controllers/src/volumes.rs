@@ -1,6 +1,7 @@
 //! The controllers of persistent volumes and the claims to them.
 
 pub(crate) mod binder;
+pub(crate) mod ephemeral;
 pub(crate) mod protection;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};

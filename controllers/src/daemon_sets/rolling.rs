@@ -11,9 +11,12 @@ use super::{
 };
 use crate::error::Error;
 
+/// The pod of the present template and the one of an old template.
+type Pair<'p> = (Option<&'p Arc<Pod>>, Option<&'p Arc<Pod>>);
+
 /// The pods of one node that are not on their way out: one of the present template, one of an old one. `None` if
 /// there are more, which must be put right first.
-fn pair<'p>(view: &View<'_>, pods: &'p [Arc<Pod>]) -> Option<(Option<&'p Arc<Pod>>, Option<&'p Arc<Pod>>)> {
+fn pair<'p>(view: &View<'_>, pods: &'p [Arc<Pod>]) -> Option<Pair<'p>> {
     let (mut new, mut old) = (None, None);
     for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
         let place = if fit::hash(pod) == view.hash { &mut new } else { &mut old };

@@ -8,22 +8,30 @@ const REMEMBERED: usize = 500;
 
 /// Uids never come back, so what is absent stays absent; the namespace is where it was looked for.
 #[derive(Default)]
-pub(super) struct AbsentOwners(Mutex<(HashSet<(String, String)>, VecDeque<(String, String)>)>);
+pub(super) struct AbsentOwners(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    /// Uid and namespace.
+    set: HashSet<(String, String)>,
+    /// The same, oldest first.
+    order: VecDeque<(String, String)>,
+}
 
 impl AbsentOwners {
     pub(super) fn contains(&self, uid: &str, namespace: &str) -> bool {
-        self.0.lock().0.contains(&(uid.to_owned(), namespace.to_owned()))
+        self.0.lock().set.contains(&(uid.to_owned(), namespace.to_owned()))
     }
 
     pub(super) fn add(&self, uid: &str, namespace: &str) {
-        let (known, order) = &mut *self.0.lock();
+        let mut known = self.0.lock();
         let key = (uid.to_owned(), namespace.to_owned());
-        if known.insert(key.clone()) {
-            order.push_back(key);
-            if order.len() > REMEMBERED
-                && let Some(oldest) = order.pop_front()
+        if known.set.insert(key.clone()) {
+            known.order.push_back(key);
+            if known.order.len() > REMEMBERED
+                && let Some(oldest) = known.order.pop_front()
             {
-                known.remove(&oldest);
+                known.set.remove(&oldest);
             }
         }
     }

@@ -238,7 +238,7 @@ impl Sync {
                 .and_then(|all| all.get(*key))
                 .is_some_and(|name| name == provisioner)
         };
-        if !PROVISIONERS.iter().all(|key| noted(&key)) {
+        if !PROVISIONERS.iter().all(noted) {
             let mut updated = claim.clone();
             let annotations = updated.metadata.annotations.get_or_insert_default();
             annotations.extend(PROVISIONERS.map(|key| (key.to_owned(), provisioner.clone())));

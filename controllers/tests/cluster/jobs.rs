@@ -123,3 +123,18 @@ async fn a_cron_job_runs_every_minute_and_keeps_its_history_short() {
     .await;
     cluster.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_job_is_removed_when_its_time_is_over() {
+    let cluster = Cluster::start().await;
+    let more = json!({ "ttlSecondsAfterFinished": 60 });
+    cluster.create::<Job>(NAMESPACE, job("work", "Succeeded", more)).await;
+    ended(&cluster, "work", "Complete").await;
+    eventually("it is removed with its pods", || async {
+        let jobs = cluster.api::<Job>().list(&ListParams::default()).await.unwrap().items;
+        let pods = cluster.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+        (jobs.is_empty() && pods.is_empty()).then_some(())
+    })
+    .await;
+    cluster.stop().await;
+}

@@ -1,7 +1,6 @@
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Endpoints, Service},
-    core::v1::{PersistentVolume, PersistentVolumeClaim},
+    core::v1::{Endpoints, PersistentVolume, PersistentVolumeClaim, ResourceQuota, Service},
     discovery::v1::EndpointSlice,
     policy::v1::PodDisruptionBudget,
 };
@@ -83,6 +82,27 @@ async fn a_budget_says_how_many_pods_may_go() {
             status.disruptions_allowed,
         );
         (all == (Some(4), Some(3), Some(4), Some(1))).then_some(())
+    })
+    .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_says_what_is_used() {
+    let cluster = Cluster::start().await;
+    let quota = json!({
+        "metadata": { "name": "limits" },
+        "spec": { "hard": { "pods": "10", "services": "5", "count/deployments.apps": "4", "configmaps": "20" } },
+    });
+    cluster.create::<ResourceQuota>(NAMESPACE, quota).await;
+    cluster.create::<Deployment>(NAMESPACE, deployment("web", 3)).await;
+    eventually("it counts pods and deployments", || async {
+        let used = cluster.api::<ResourceQuota>().get("limits").await.unwrap().status?.used?;
+        let amount = |name: &str| used.get(name).map(|amount| amount.0.clone());
+        let counted =
+            [amount("pods"), amount("services"), amount("count/deployments.apps"), amount("configmaps")];
+        let wanted = ["3", "0", "1", "1"].map(|text| Some(text.to_owned()));
+        (counted == wanted).then_some(())
     })
     .await;
     cluster.stop().await;
