@@ -1,5 +1,6 @@
 //! The server as a whole: built once from its parts, used in process through its router and from outside over TLS.
 
+mod api_services;
 mod compact;
 mod config;
 mod dispatch;
@@ -94,6 +95,9 @@ impl ApiServer {
         registry.set_catalogue(catalogue::builtin(&cache, &extensions).await?);
         tokio::spawn(compact::run(registry.store.clone(), stop.clone()));
         tokio::spawn(expire::run(registry.clone(), stop.clone()));
+        // What is served from the start is told from the start.
+        api_services::settle(&registry).await;
+        tokio::spawn(api_services::run(registry.clone(), stop.clone()));
         custom::start(registry.clone(), stop.clone());
         if let Some(admission) = &security.admission {
             registry.set_admission(admission.clone());

@@ -72,6 +72,11 @@ async fn a_definition_is_established_and_its_resource_served() {
     assert_eq!(conditions, [("NamesAccepted", "True"), ("Established", "True")]);
     assert_eq!(seen["status"]["storedVersions"], json!(["v1"]));
     assert_eq!(seen["spec"]["names"]["listKind"], "WidgetList");
+    let service = "/apis/apiregistration.k8s.io/v1/apiservices/v1.example.com";
+    let service = eventually(&server, service, |answer| answer.status == 200).await.json();
+    assert_eq!(service["status"]["conditions"][0]["reason"], "Local");
+    let document = server.get("/openapi/v3/apis/example.com/v1").await.json();
+    assert!(document["components"]["schemas"]["com.example.v1.Widget"].is_object(), "{document}");
     let served = server.get("/apis/example.com/v1").await.json();
     assert_eq!(served["resources"][0]["shortNames"], json!(["wd"]));
 
@@ -138,6 +143,8 @@ async fn instances_go_before_their_definition_and_then_nothing_is_served() {
     eventually(&server, &path, |answer| answer.status == 404).await;
     eventually(&server, WIDGETS, |answer| answer.status == 404).await;
     assert_eq!(server.get("/apis/example.com/v1").await.status, 404);
+    let service = "/apis/apiregistration.k8s.io/v1/apiservices/v1.example.com";
+    eventually(&server, service, |answer| answer.status == 404).await;
     // A definition of the same name begins empty.
     define(&server).await;
     assert_eq!(server.get(WIDGETS).await.json()["items"], json!([]));
