@@ -24,7 +24,7 @@ use k8s_openapi::{
 };
 use knarr_api::time::SharedClock;
 use knarr_client::{
-    Action, Api, Change, Client, ObjectKey, Reconcile, Selection, SharedInformer, WorkQueue,
+    Action, Api, Change, Client, ObjectKey, Reconcile, SharedInformer, WorkQueue,
     error::is_not_found,
     events::{EventRecorder, EventType},
 };
@@ -51,7 +51,8 @@ const TAINT_RETRY: Duration = Duration::from_secs(5);
 
 pub(crate) fn build(context: Context) -> BoxFuture<'static, ()> {
     let (nodes, pods) = (context.informers.informer::<Node>(), context.informers.informer::<Pod>());
-    let leases = context.informers.select::<Lease>(Selection::all::<Lease>().in_namespace(LEASES));
+    // All leases, not only those of nodes: garbage collection watches them too, and then one watch serves both.
+    let leases = context.informers.informer::<Lease>();
     pods::index::by_node(&pods);
     let queue = Arc::new(WorkQueue::<ObjectKey>::default());
     let health = Arc::new(Health::new());
@@ -64,6 +65,7 @@ pub(crate) fn build(context: Context) -> BoxFuture<'static, ()> {
             .subscribe(move |change| {
                 // Not queued: a sign of life only moves the time at which the node is looked at anyway.
                 if !matches!(change, Change::Deleted { .. })
+                    && change.object().metadata.namespace.as_deref() == Some(LEASES)
                     && let Some(name) = change.object().metadata.name.as_deref()
                 {
                     health.heard_from(name);

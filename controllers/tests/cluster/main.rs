@@ -5,6 +5,7 @@ mod deployments;
 mod garbage;
 mod harness;
 mod jobs;
+mod leaders;
 mod namespaces;
 mod nodes;
 mod services;
