@@ -46,7 +46,10 @@ async fn a_pod_sees_its_volumes_and_environment_and_leaves_nothing() {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
     maps.create(&PostParams::default(), &settings).await.expect("created");
     let mut secret =
-        Secret { string_data: Some([("pw".into(), "hidden".into())].into()), ..Secret::default() };
+        Secret {
+        data: Some([("pw".into(), k8s_openapi::ByteString(b"hidden".to_vec()))].into()),
+        ..Secret::default()
+    };
     secret.metadata.name = Some("secret".into());
     let secrets: Api<Secret> = Api::namespaced(client, "default");
     secrets.create(&PostParams::default(), &secret).await.expect("created");
