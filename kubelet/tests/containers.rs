@@ -45,8 +45,7 @@ async fn a_pod_sees_its_volumes_and_environment_and_leaves_nothing() {
     settings.metadata.name = Some("settings".into());
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
     maps.create(&PostParams::default(), &settings).await.expect("created");
-    let mut secret =
-        Secret {
+    let mut secret = Secret {
         data: Some([("pw".into(), k8s_openapi::ByteString(b"hidden".to_vec()))].into()),
         ..Secret::default()
     };

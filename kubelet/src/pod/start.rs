@@ -15,6 +15,7 @@ use super::spec;
 use crate::agent::Agent;
 use crate::images::PullRequest;
 use crate::images::secrets::Credentials;
+use crate::volumes::Mounted;
 use crate::volumes::manager::MountedVolumes;
 
 /// Why a container does not run, in the words of its waiting state.
@@ -57,6 +58,7 @@ impl Starter<'_> {
     /// Starts the container; when it returns without error, the hook has run too.
     pub async fn start(&self, container: &Container, target: Option<&str>) -> Result<(), StartError> {
         let image = self.image(container).await?;
+        let volumes = self.image_volumes(container).await?;
         let attempt = self.attempt(container);
         let target = match target {
             None => None,
@@ -70,7 +72,7 @@ impl Starter<'_> {
             attempt,
             image: &image,
             ips: self.ips,
-            volumes: self.volumes,
+            volumes: &volumes,
             target,
         };
         let config = container::config(self.agent, &plan).await.map_err(|message| {
@@ -92,11 +94,33 @@ impl Starter<'_> {
 
     async fn image(&self, container: &Container) -> Result<cri::ImageInfo, StartError> {
         let reference = container.image.as_deref().unwrap_or_default();
+        self.ensure(container, reference, container.image_pull_policy.as_deref()).await
+    }
+
+    /// The pod's volumes, those that are images pulled and named by id.
+    async fn image_volumes(&self, container: &Container) -> Result<MountedVolumes, StartError> {
+        let mut volumes = self.volumes.clone();
+        for volume in spec::spec(self.pod).volumes.iter().flatten() {
+            let Some(source) = &volume.image else { continue };
+            let mounted = container.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name);
+            let Some(reference) = source.reference.as_deref().filter(|_| mounted) else { continue };
+            let image = self.ensure(container, reference, source.pull_policy.as_deref()).await?;
+            volumes.insert(volume.name.clone(), Mounted::Image { reference: image.id });
+        }
+        Ok(volumes)
+    }
+
+    async fn ensure(
+        &self,
+        container: &Container,
+        reference: &str,
+        policy: Option<&str>,
+    ) -> Result<cri::ImageInfo, StartError> {
         let request = PullRequest {
             pod: self.pod,
             about: spec::container_reference(self.pod, &container.name),
             reference,
-            policy: container.image_pull_policy.as_deref(),
+            policy,
             credentials: self.credentials,
         };
         let ensured = tokio::select! {

@@ -1,5 +1,6 @@
 //! gRPC probes: one call of `grpc.health.v1.Health/Check`, whose two messages are small enough to be written here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -7,8 +8,11 @@ use http::{Request, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
+use super::http::Stream;
 use super::run::Outcome;
 use super::tcp::authority;
 
@@ -26,10 +30,17 @@ enum CallError {
     },
 }
 
-pub async fn probe(host: &str, port: u16, service: &str, timeout: Duration) -> Outcome {
+/// `tls`: speak TLS, whatever the certificate (`mode: TLS`).
+pub async fn probe(
+    host: &str,
+    port: u16,
+    service: &str,
+    tls: Option<&Arc<rustls::ClientConfig>>,
+    timeout: Duration,
+) -> Outcome {
     let address = authority(host, port);
     let after = timeout.as_secs();
-    match tokio::time::timeout(timeout, check(&address, service)).await {
+    match tokio::time::timeout(timeout, check(host, &address, service, tls)).await {
         Ok(Ok(SERVING)) => Outcome::Success,
         Ok(Ok(status)) => {
             let name = match status {
@@ -57,12 +68,28 @@ pub async fn probe(host: &str, port: u16, service: &str, timeout: Duration) -> O
     }
 }
 
-async fn check(address: &str, service: &str) -> Result<u64, CallError> {
+async fn check(
+    host: &str,
+    address: &str,
+    service: &str,
+    tls: Option<&Arc<rustls::ClientConfig>>,
+) -> Result<u64, CallError> {
     let connect = |_: &dyn std::fmt::Display| CallError::Connect;
     let stream = TcpStream::connect(address).await.map_err(|e| connect(&e))?;
+    let stream: Box<dyn Stream> = match tls {
+        None => Box::new(stream),
+        Some(tls) => {
+            let mut tls = (**tls).clone();
+            tls.alpn_protocols = vec![b"h2".to_vec()];
+            let name = ServerName::try_from(host.to_owned()).map_err(|e| connect(&e))?;
+            let stream = TlsConnector::from(Arc::new(tls)).connect(name, stream).await;
+            Box::new(stream.map_err(|e| connect(&e))?)
+        }
+    };
     let (mut sender, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(|e| connect(&e))?;
-    let request = Request::post(format!("http://{address}/grpc.health.v1.Health/Check"))
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let request = Request::post(format!("{scheme}://{address}/grpc.health.v1.Health/Check"))
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")
         .header(header::USER_AGENT, "kube-probe/1.37")

@@ -28,7 +28,7 @@ pub enum Outcome {
 pub trait Prober: Send + Sync + 'static {
     async fn http(&self, target: HttpTarget<'_>, timeout: Duration) -> Outcome;
     async fn tcp(&self, host: &str, port: u16, timeout: Duration) -> Outcome;
-    async fn grpc(&self, host: &str, port: u16, service: &str, timeout: Duration) -> Outcome;
+    async fn grpc(&self, target: GrpcTarget<'_>, timeout: Duration) -> Outcome;
 }
 
 /// An HTTP probe or hook with everything resolved.
@@ -39,6 +39,15 @@ pub struct HttpTarget<'a> {
     pub action: &'a HTTPGetAction,
     /// `kube-probe/1.37` or `kube-lifecycle/1.37`.
     pub user_agent: &'a str,
+}
+
+/// A gRPC health check.
+#[derive(Debug, Clone, Copy)]
+pub struct GrpcTarget<'a> {
+    pub host: &'a str,
+    pub port: u16,
+    pub service: &'a str,
+    pub tls: bool,
 }
 
 /// Probes over the node's own network.
@@ -69,8 +78,9 @@ impl Prober for NetworkProber {
         tcp::probe(host, port, timeout).await
     }
 
-    async fn grpc(&self, host: &str, port: u16, service: &str, timeout: Duration) -> Outcome {
-        grpc::probe(host, port, service, timeout).await
+    async fn grpc(&self, target: GrpcTarget<'_>, timeout: Duration) -> Outcome {
+        let tls = target.tls.then_some(&self.tls);
+        grpc::probe(target.host, target.port, target.service, tls, timeout).await
     }
 }
 
@@ -140,10 +150,14 @@ pub async fn run(
             Err(error) => Outcome::Error(error),
         };
     }
-    if let Some(GRPCAction { port, service, .. }) = &probe.grpc {
+    if let Some(GRPCAction { port, service, mode }) = &probe.grpc {
         let host = host_of(None, target.pod_ip);
         return match u16::try_from(*port) {
-            Ok(port) => prober.grpc(&host, port, service.as_deref().unwrap_or_default(), timeout).await,
+            Ok(port) => {
+                let service = service.as_deref().unwrap_or_default();
+                let tls = mode.as_deref() == Some("TLS");
+                prober.grpc(GrpcTarget { host: &host, port, service, tls }, timeout).await
+            }
             Err(_) => Outcome::Error(format!("invalid port number: {port}")),
         };
     }

@@ -23,12 +23,15 @@ use crate::pod::spec;
 /// Chunks waiting for a slow reader.
 const WAITING: usize = 4;
 
-fn refuse(status: StatusCode, text: impl Into<String>) -> Response {
-    (status, text.into()).into_response()
+/// Why there is no log, as a plain answer.
+type Refusal = (StatusCode, String);
+
+fn refuse(status: StatusCode, text: impl Into<String>) -> Refusal {
+    (status, text.into())
 }
 
 /// Reads the query as upstream's PodLogOptions.
-fn options(query: &HashMap<String, String>, now: Timestamp) -> Result<(Options, bool), Response> {
+fn options(query: &HashMap<String, String>, now: Timestamp) -> Result<(Options, bool), Refusal> {
     let undecodable = || refuse(StatusCode::BAD_REQUEST, r#"{"message": "Unable to decode query."}"#);
     let invalid = || refuse(StatusCode::UNPROCESSABLE_ENTITY, r#"{"message": "Invalid request."}"#);
     let flag =
@@ -144,41 +147,46 @@ pub async fn handle(
     Path((namespace, name, container)): Path<(String, String, String)>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    let (options, previous) = match options(&query, state.agent.now()) {
-        Ok(options) => options,
-        Err(refused) => return refused,
-    };
-    let Some(inbox) = state.find(&namespace, &name) else {
-        return refuse(StatusCode::NOT_FOUND, format!("pod {name:?} does not exist"));
-    };
+    match open(state, (&namespace, &name, &container), &query).await {
+        Ok(body) => ([(header::CONTENT_TYPE, "text/plain")], body).into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// Finds the log and begins to send it.
+async fn open(
+    state: State,
+    (namespace, name, container): (&str, &str, &str),
+    query: &HashMap<String, String>,
+) -> Result<Body, Refusal> {
+    let (options, previous) = options(query, state.agent.now())?;
+    let inbox = state
+        .find(namespace, name)
+        .ok_or_else(|| refuse(StatusCode::NOT_FOUND, format!("pod {name:?} does not exist")))?;
     let pod = inbox.pod();
-    if spec::find_container(&pod, &container).is_none() {
-        return refuse(StatusCode::NOT_FOUND, format!("container {container:?} not found in pod {name:?}"));
+    if spec::find_container(&pod, container).is_none() {
+        let text = format!("container {container:?} not found in pod {name:?}");
+        return Err(refuse(StatusCode::NOT_FOUND, text));
     }
     let status = state.agent.status.get(spec::uid(&pod)).or_else(|| pod.status.clone()).unwrap_or_default();
-    let id = match choose(&status, &name, &container, previous) {
-        Ok(id) => id,
-        Err(message) => return refuse(StatusCode::BAD_REQUEST, message),
-    };
-    let path = match state.agent.runtime.container_status(&id).await {
-        Ok(found) => path_of(&state.agent, &found),
-        Err(error) => {
-            let text = format!("failed to try resolving symlinks of container {id}: {error}");
-            return refuse(StatusCode::BAD_REQUEST, text);
-        }
-    };
+    let bad = |text: String| refuse(StatusCode::BAD_REQUEST, text);
+    let id = choose(&status, name, container, previous).map_err(bad)?;
+    let found = state.agent.runtime.container_status(&id).await;
+    let found =
+        found.map_err(|error| bad(format!("failed to try resolving symlinks of container {id}: {error}")))?;
+    let path = path_of(&state.agent, &found);
     let seen = Mutex::new(inbox.follow());
     let (sender, receiver) = mpsc::channel(WAITING);
+    // Ends with the log, or with its reader.
     tokio::spawn(async move {
         let follow = Follow { state, seen, id };
         if let Err(error) = read::send(path, options, &follow, sender.clone()).await {
-            // Whoever reads sees the stream break off.
             tracing::debug!(%error, "reading a container's log ended");
+            // Whoever reads sees the stream break off.
             let _ = sender.send(Err(error)).await;
         }
     });
-    let body = Body::from_stream(ReceiverStream::new(receiver));
-    ([(header::CONTENT_TYPE, "text/plain")], body).into_response()
+    Ok(Body::from_stream(ReceiverStream::new(receiver)))
 }
 
 #[cfg(test)]

@@ -64,11 +64,10 @@ fn wanted(query: &[(String, String)]) -> Option<Wanted> {
 }
 
 /// The running container a path names, or why there is none.
-fn locate(state: &State, path: &HashMap<String, String>) -> Result<String, Response> {
+fn locate(state: &State, path: &HashMap<String, String>) -> Result<String, (StatusCode, String)> {
     let of = |name: &str| path.get(name).map(String::as_str).unwrap_or_default();
     let (namespace, name, container) = (of("namespace"), of("pod"), of("container"));
-    let missing =
-        || (StatusCode::NOT_FOUND, format!("pod does not exist: {name}_{namespace}")).into_response();
+    let missing = || (StatusCode::NOT_FOUND, format!("pod does not exist: {name}_{namespace}"));
     let inbox = state.find(namespace, name).ok_or_else(missing)?;
     let uid = of("uid");
     if !uid.is_empty() && spec::uid(&inbox.pod()) != uid {
@@ -76,10 +75,9 @@ fn locate(state: &State, path: &HashMap<String, String>) -> Result<String, Respo
     }
     let observed = inbox.observed();
     let running = observed.latest(container).filter(|seen| seen.running());
-    running.map(|seen| seen.id.clone()).ok_or_else(|| {
-        let text = format!("container not found (\"{container}\")");
-        (StatusCode::NOT_FOUND, text).into_response()
-    })
+    running
+        .map(|seen| seen.id.clone())
+        .ok_or_else(|| (StatusCode::NOT_FOUND, format!("container not found (\"{container}\")")))
 }
 
 fn options(wanted: Wanted) -> StreamOptions {
@@ -99,7 +97,7 @@ pub async fn exec(
     };
     let id = match locate(&state, &path) {
         Ok(id) => id,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into_response(),
     };
     let runtime = Arc::clone(&state.agent.runtime);
     connect(upgrade, wanted, async move { runtime.exec(&id, &command, options(wanted)).await })
@@ -116,7 +114,7 @@ pub async fn attach(
     };
     let id = match locate(&state, &path) {
         Ok(id) => id,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into_response(),
     };
     let runtime = Arc::clone(&state.agent.runtime);
     connect(upgrade, wanted, async move {
@@ -160,7 +158,7 @@ pub async fn run(
         .collect();
     let id = match locate(&state, &path) {
         Ok(id) => id,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into_response(),
     };
     match state.agent.runtime.exec_sync(&id, &command, Duration::ZERO).await {
         Ok(result) => {

@@ -46,21 +46,18 @@ impl Target {
     }
 }
 
-fn locate(state: &State, path: &HashMap<String, String>) -> Result<Target, Response> {
+fn locate(state: &State, path: &HashMap<String, String>) -> Result<Target, (StatusCode, String)> {
     let of = |name: &str| path.get(name).map(String::as_str).unwrap_or_default();
     let (namespace, name, uid) = (of("namespace"), of("pod"), of("uid"));
-    let missing =
-        || (StatusCode::NOT_FOUND, format!("pod does not exist: {name}_{namespace}")).into_response();
+    let missing = || (StatusCode::NOT_FOUND, format!("pod does not exist: {name}_{namespace}"));
     let inbox = state.find(namespace, name).ok_or_else(missing)?;
     let pod = inbox.pod();
     if !uid.is_empty() && spec::uid(&pod) != uid {
         return Err(missing());
     }
     let observed = inbox.observed();
-    let sandbox = observed.ready_sandbox().ok_or_else(|| {
-        let text = format!("pod not found (\"{name}_{namespace}\")");
-        (StatusCode::NOT_FOUND, text).into_response()
-    })?;
+    let missing = || (StatusCode::NOT_FOUND, format!("pod not found (\"{name}_{namespace}\")"));
+    let sandbox = observed.ready_sandbox().ok_or_else(missing)?;
     Ok(Target {
         runtime: Arc::clone(&state.agent.runtime),
         sandbox: sandbox.id.clone(),
@@ -77,7 +74,7 @@ pub async fn handle(
 ) -> Response {
     let target = match locate(&state, &path) {
         Ok(target) => target,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into_response(),
     };
     let upgrade = match upgrade {
         Upgrade::Spdy(upgrade) => return spdy::forward::answer(upgrade, target),

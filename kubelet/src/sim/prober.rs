@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::probes::run::{HttpTarget, Outcome, Prober};
+use crate::probes::run::{GrpcTarget, HttpTarget, Outcome, Prober};
 
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SimProber;
@@ -19,7 +19,7 @@ impl Prober for SimProber {
         Outcome::Success
     }
 
-    async fn grpc(&self, _: &str, _: u16, _: &str, _: Duration) -> Outcome {
+    async fn grpc(&self, _: GrpcTarget<'_>, _: Duration) -> Outcome {
         Outcome::Success
     }
 }

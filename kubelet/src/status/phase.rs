@@ -175,7 +175,8 @@ mod tests {
     #[test]
     fn phases_follow_upstreams_table() {
         let two = ["a", "b"];
-        let table: &[(&str, &[(&str, &str)], bool, &str)] = &[
+        type Case = (&'static str, &'static [(&'static str, &'static str)], bool, &'static str);
+        let table: &[Case] = &[
             ("Always", &[("a", "run"), ("b", "run")], false, "Running"),
             ("Always", &[("a", "ok"), ("b", "bad")], false, "Running"),
             ("Always", &[("a", "ok"), ("b", "ok")], true, "Succeeded"),

@@ -145,7 +145,8 @@ fn a_container_nobody_knows_the_state_of_is_killed_before_it_is_started_anew() {
 fn init_containers_go_one_by_one() {
     let inits = || vec![container("i"), container("j")];
     let pod_of = |policy: &str| pod(policy, inits(), vec![container("a")]);
-    let table: [(&str, Vec<Seen>, Vec<usize>, Vec<usize>, bool); 7] = [
+    type Case = (&'static str, Vec<Seen>, Vec<usize>, Vec<usize>, bool);
+    let table: [Case; 7] = [
         ("Always", vec![], vec![0], vec![], false),
         ("Always", vec![seen("i", Running, 0)], vec![], vec![], false),
         ("Always", vec![seen("i", Exited, 0)], vec![1], vec![], false),

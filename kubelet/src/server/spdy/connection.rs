@@ -93,7 +93,7 @@ async fn read_all(
     orders: mpsc::Sender<Order>,
 ) -> Result<(), ConnectionError> {
     let mut read = std::pin::pin!(read);
-    let mut headers = headers::Reader::new();
+    let mut headers = headers::Reader::default();
     let mut streams: HashMap<u32, mpsc::Sender<Bytes>> = HashMap::new();
     loop {
         let mut head = [0; HEADER];

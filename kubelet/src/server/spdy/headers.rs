@@ -35,11 +35,13 @@ pub struct Reader {
     inflate: Decompress,
 }
 
-impl Reader {
-    pub fn new() -> Self {
+impl Default for Reader {
+    fn default() -> Self {
         Self { inflate: Decompress::new(true) }
     }
+}
 
+impl Reader {
     pub fn read(&mut self, block: &[u8]) -> Result<Headers, HeaderError> {
         parse(&self.decompress(block)?)
     }
@@ -142,7 +144,7 @@ mod tests {
 
     #[test]
     fn blocks_share_one_stream_per_direction() {
-        let (mut writer, mut reader) = (Writer::new().expect("primed"), Reader::new());
+        let (mut writer, mut reader) = (Writer::new().expect("primed"), Reader::default());
         for round in 0..5 {
             let value = round.to_string().repeat(round * 100);
             let block = writer.write(&[("streamtype", "stdin"), ("x", &value)]).expect("written");
@@ -157,13 +159,13 @@ mod tests {
         let mut writer = Writer::new().expect("primed");
         let block = writer.write(&[("x", &"0".repeat(10 * MAX_BLOCK))]).expect("written");
         assert!(block.len() < MAX_BLOCK / 8);
-        assert!(matches!(Reader::new().read(&block), Err(HeaderError::TooLarge)));
+        assert!(matches!(Reader::default().read(&block), Err(HeaderError::TooLarge)));
     }
 
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
-            let _ = Reader::new().read(&bytes);
+            let _ = Reader::default().read(&bytes);
             let _ = parse(&bytes);
         }
     }
