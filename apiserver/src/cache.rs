@@ -168,6 +168,11 @@ impl WatchCache {
         second.and_then(|end| resources.get(&key[..end])).or_else(|| resources.get(&key[..first])).cloned()
     }
 
+    /// Whether every resource has been read; not so while the store is read anew after it was lost.
+    pub fn is_loaded(&self) -> bool {
+        self.resources.read().values().all(|resource| resource.is_loaded())
+    }
+
     fn all(&self) -> Vec<Arc<ResourceCache>> {
         self.resources.read().values().cloned().collect()
     }

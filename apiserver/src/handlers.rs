@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use http::header::{HeaderValue, USER_AGENT, WARNING};
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Request, Response};
 use knarr_api::decode::Format;
 use knarr_api::status::Status;
 
@@ -179,9 +179,4 @@ async fn dispatch_subresource(call: Call) -> Result<Response<Body>, Status> {
             _ => Err(Status::method_not_allowed()),
         },
     }
-}
-
-/// Whether a method has a body worth reading.
-pub fn has_body(method: &Method) -> bool {
-    matches!(*method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE)
 }

@@ -92,12 +92,6 @@ impl Registry {
         self.changes.subscribe()
     }
 
-    /// Replaces what is served; `change` may be called several times.
-    pub fn update_catalogue(&self, change: impl Fn(&Catalogue) -> Catalogue) {
-        self.catalogue.rcu(|known| change(known));
-        self.changes.send_modify(|count| *count += 1);
-    }
-
     /// Sets the admission chain, once, before the first request.
     pub fn set_admission(&self, admission: Arc<dyn Admission>) {
         assert!(self.admission.set(admission).is_ok(), "admission is set once, when the server is built");

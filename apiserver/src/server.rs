@@ -102,10 +102,13 @@ impl ApiServer {
         if let Some(admission) = &security.admission {
             registry.set_admission(admission.clone());
         }
+        let health = Health::new();
+        let synced = move || if cache.is_loaded() { Ok(()) } else { Err("the store is being read".to_owned()) };
+        health.add("informer-sync", false, Arc::new(synced));
         let server = Self(Arc::new(Inner {
             registry,
             security,
-            health: Health::new(),
+            health,
             metrics: Metrics::new(),
             loopback: loopback.clone(),
             readers: Arc::new(Semaphore::new(config.max_requests_inflight)),

@@ -125,6 +125,9 @@ async fn custom_objects_are_validated_patched_and_scaled_by_their_schema() {
     assert_eq!(scaled.status, 200, "{:?}", scaled.body);
     assert_eq!(server.get(&one).await.json()["spec"]["replicas"], 4);
     assert_eq!(server.patch(&one, "strategic-merge", &json!({})).await.status, 415);
+    let emptied = server.patch(&one, "json", &json!([{"op": "replace", "path": "", "value": "x"}])).await;
+    assert_eq!(emptied.status, 422, "{:?}", emptied.body);
+    assert_eq!(server.patch(&one, "merge", &json!("x")).await.status, 400);
     let headers = [("content-type", "application/apply-patch+yaml")];
     let body = widget("b", json!({"size": 2})).to_string();
     let applied = server.send(Method::PATCH, &format!("{WIDGETS}/b?fieldManager=m"), &headers, body).await;

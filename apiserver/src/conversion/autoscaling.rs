@@ -20,7 +20,9 @@ const CARRIED: &[(&str, &str, &str)] = &[
 
 pub fn v1_to_v2(object: &mut Value) -> Result<(), Status> {
     for (annotation, section, field) in CARRIED {
-        if let Some(value) = take_annotation(object, annotation)? {
+        // An annotation is free text: what is not of the field's form is not taken over.
+        let fits = |value: &Value| if *field == "behavior" { value.is_object() } else { value.is_array() };
+        if let Some(value) = take_annotation(object, annotation)?.filter(fits) {
             object::map_at(object, section)[*field] = value;
         }
     }

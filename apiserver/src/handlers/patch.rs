@@ -153,6 +153,12 @@ fn patched(
     if old.is_null() && object::name(&object).is_empty() {
         object::set_meta(&mut object, "name", cx.name());
     }
+    if !object.is_object() {
+        // A patch may replace the whole document, but only by another object.
+        let error =
+            Error::invalid(&Path::new("patch"), object.to_string(), "json: cannot unmarshal into an object");
+        return Err(refused(error));
+    }
     let strict = options.field_validation != FieldValidation::Ignore;
     let mut faults = if strict { patch.unknown_fields() } else { Vec::new() };
     let mut object = match &cx.resource.schema {
@@ -201,6 +207,9 @@ fn check_version_kept(
 
 /// The patched object cannot be read as what it should be.
 pub fn not_decodable(object: &Value, error: &decode::DecodeError) -> Status {
-    let error = Error::invalid(&Path::new("patch"), object.to_string(), error.to_string());
+    refused(Error::invalid(&Path::new("patch"), object.to_string(), error.to_string()))
+}
+
+fn refused(error: Error) -> Status {
     invalid("", "", "", error.into()).err().unwrap_or_else(|| Status::internal("a fault without a cause"))
 }

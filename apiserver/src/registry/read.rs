@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use knarr_api::status::Status;
-use knarr_storage::{Error as StoreError, Range, Revision};
+use knarr_storage::{Range, Revision};
 use serde::{Deserialize, Serialize};
 
 use super::{Registry, store_failure};
@@ -190,7 +190,7 @@ impl Registry {
             // One more than asked tells whether there is a next page.
             let limit = if request.limit == 0 { 0 } else { request.limit + 1 - entries.len() };
             let range = Range { prefix: scope.clone(), start_after: start_after.take(), limit, revision };
-            let result = self.store.range(range).await.map_err(range_failure)?;
+            let result = self.store.range(range).await.map_err(store_failure)?;
             revision = Some(result.revision);
             for kv in &result.items {
                 let entry = storage.cache.entry(kv).map_err(Status::internal)?;
@@ -208,10 +208,6 @@ impl Registry {
             }
         }
     }
-}
-
-fn range_failure(error: StoreError) -> Status {
-    store_failure(error)
 }
 
 /// Cuts a list to a page.
