@@ -16,6 +16,7 @@ mod revisions;
 mod services;
 mod templates;
 
+mod bootstrap_tokens;
 mod cluster_roles;
 mod cron_jobs;
 mod daemon_sets;

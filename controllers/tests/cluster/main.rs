@@ -11,3 +11,4 @@ mod nodes;
 mod services;
 mod sets;
 mod storage;
+mod tokens;
