@@ -174,7 +174,7 @@ impl ProbeManager {
         }
     }
 
-    /// Statuses changed: probes that wait for a container need not wait for their tick.
+    /// The container's status changed: probes that wait for it, and readiness, need not wait for their tick.
     pub fn nudge(&self, uid: &str, container: &str) {
         let workers = self.workers.lock();
         for kind in ProbeKind::ALL {

@@ -47,6 +47,8 @@ struct Memory {
     run: i32,
     /// Decided for this container: wait for the next one.
     on_hold: bool,
+    /// Nothing was probed: the container is not there, or not at this probe's stage.
+    waiting: bool,
 }
 
 enum Next {
@@ -82,7 +84,8 @@ impl Worker {
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = self.now.notified() => {}
+                // Probes out of turn would bring a container to its failure threshold too soon.
+                () = self.now.notified(), if memory.waiting || self.kind == ProbeKind::Readiness => {}
                 () = self.stop.cancelled() => break,
             }
         }
@@ -96,6 +99,7 @@ impl Worker {
     }
 
     async fn step(&self, memory: &mut Memory) -> Next {
+        memory.waiting = true;
         let uid = spec::uid(&self.pod);
         let Some((phase, found, pod_ip)) = self.status.with(uid, |status| {
             let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
@@ -135,6 +139,7 @@ impl Worker {
         }
         let target =
             Target { container: &self.container, container_id: &memory.container_id.clone(), pod_ip };
+        memory.waiting = false;
         let outcome = self.try_probe(target).await;
         self.report(&outcome);
         match outcome {
