@@ -52,7 +52,11 @@ pub struct Cause {
 }
 
 impl Cause {
-    pub fn new(reason: impl Into<Cow<'static, str>>, field: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn new(
+        reason: impl Into<Cow<'static, str>>,
+        field: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
         Self { reason: reason.into(), message: message.into(), field: field.into() }
     }
 }
@@ -170,7 +174,14 @@ fn qualified(group: &str, resource: &str) -> String {
 impl Status {
     /// A failure with no details.
     pub fn failure(code: u16, reason: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        Self { success: false, message: message.into(), reason: reason.into(), details: None, code, continue_token: None }
+        Self {
+            success: false,
+            message: message.into(),
+            reason: reason.into(),
+            details: None,
+            code,
+            continue_token: None,
+        }
     }
 
     fn about(mut self, group: &str, kind: &str, name: &str) -> Self {
@@ -206,8 +217,13 @@ impl Status {
 
     /// What a delete that removed the object answers.
     pub fn deleted(group: &str, resource: &str, name: &str, uid: &str) -> Self {
-        let details =
-            Details { name: name.into(), group: group.into(), kind: resource.into(), uid: uid.into(), ..Details::default() };
+        let details = Details {
+            name: name.into(),
+            group: group.into(),
+            kind: resource.into(),
+            uid: uid.into(),
+            ..Details::default()
+        };
         Self { details: Some(Box::new(details)), ..Self::success(0) }
     }
 
@@ -256,13 +272,15 @@ impl Status {
     }
 
     pub fn conflict(group: &str, resource: &str, name: &str, why: impl fmt::Display) -> Self {
-        let message = format!("Operation cannot be fulfilled on {} {name:?}: {why}", qualified(group, resource));
+        let message =
+            format!("Operation cannot be fulfilled on {} {name:?}: {why}", qualified(group, resource));
         Self::failure(409, reason::CONFLICT, message).about(group, resource, name)
     }
 
     /// The resourceVersion the writer gave is not the stored one.
     pub fn modified(group: &str, resource: &str, name: &str) -> Self {
-        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        let why =
+            "the object has been modified; please apply your changes to the latest version and try again";
         Self::conflict(group, resource, name, why)
     }
 
@@ -304,7 +322,8 @@ impl Status {
     }
 
     pub fn method_not_supported(group: &str, resource: &str, action: &str) -> Self {
-        let message = format!("{action} is not supported on resources of kind {:?}", qualified(group, resource));
+        let message =
+            format!("{action} is not supported on resources of kind {:?}", qualified(group, resource));
         Self::failure(405, reason::METHOD_NOT_ALLOWED, message).about(group, resource, "")
     }
 
@@ -379,7 +398,10 @@ mod tests {
             text,
             r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"deployments.apps \"web\" not found","reason":"NotFound","details":{"name":"web","group":"apps","kind":"deployments"},"code":404}"#
         );
-        assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), Status::not_found("apps", "deployments", "web"));
+        assert_eq!(
+            serde_json::from_str::<Status>(&text).unwrap(),
+            Status::not_found("apps", "deployments", "web")
+        );
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub type SharedRandom = Arc<dyn Random>;
 pub struct SystemClock;
 
 impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the machine's clock")]
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }

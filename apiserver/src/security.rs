@@ -18,8 +18,8 @@ use crate::authn::service_account::{
     Discovery, JWKS_PATH, OPENID_CONFIGURATION_PATH, ServiceAccountTokens, TokenIssuer,
 };
 use crate::authn::{
-    Anonymous, Authenticators, BootstrapTokens, ClientCertificates, Config as Authentication, FrontProxy, Headers,
-    TokenAuthenticator, Tokens, Trust,
+    Anonymous, Authenticators, BootstrapTokens, ClientCertificates, Config as Authentication, FrontProxy,
+    Headers, TokenAuthenticator, Tokens, Trust,
 };
 use crate::authz::{Chain, NodeAuthorizer, Rbac, SharedAuthorizer};
 use crate::bootstrap::{self, KubernetesService, node_rules};
@@ -181,7 +181,8 @@ impl Standard {
 
     fn documents(&self, extensions: &mut Extensions) {
         let Settings { issuer, jwks_uri, pki, .. } = &self.settings;
-        let discovery = Discovery::new(issuer, jwks_uri, std::slice::from_ref(&pki.service_accounts.verifying));
+        let discovery =
+            Discovery::new(issuer, jwks_uri, std::slice::from_ref(&pki.service_accounts.verifying));
         extensions.document(OPENID_CONFIGURATION_PATH, "application/json", discovery.configuration);
         extensions.document(JWKS_PATH, "application/jwk-set+json", discovery.keys);
     }

@@ -90,7 +90,15 @@ impl Streams {
     pub fn new(config: Config) -> Self {
         let Config { objects, authorizer, kubelets, dialer, random, stop } = config;
         let relays = TaskTracker::new();
-        Self { objects, authorizer, kubelets, backend: Backend::new(dialer, relays.clone()), random, relays, stop }
+        Self {
+            objects,
+            authorizer,
+            kubelets,
+            backend: Backend::new(dialer, relays.clone()),
+            random,
+            relays,
+            stop,
+        }
     }
 
     /// Answers a request for one of a pod's streams.

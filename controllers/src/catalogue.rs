@@ -3,9 +3,9 @@
 use futures::future::BoxFuture;
 
 use crate::{
-    Context, bootstrap_tokens, cluster_roles, cron_jobs, daemon_sets, deployment, disruption,
-    endpoint_mirroring, endpoint_slices, endpoints, garbage, jobs, namespaces, nodes, pod_garbage, quota,
-    replicas, service_accounts, stateful_sets, ttl_after_finished, volumes,
+    Context, cluster_roles, cron_jobs, daemon_sets, deployment, disruption, endpoint_mirroring,
+    endpoint_slices, endpoints, garbage, jobs, namespaces, nodes, pod_garbage, quota, replicas,
+    service_accounts, stateful_sets, ttl_after_finished, volumes,
 };
 
 /// One controller: what it is called and how it is made.
@@ -78,5 +78,4 @@ pub const CATALOGUE: &[Descriptor] = &[
     ),
     controller("resourcequota-controller", "resourcequota-controller", quota::build),
     controller("ephemeral-volume-controller", "ephemeral-volume-controller", volumes::ephemeral::build),
-    controller("token-cleaner-controller", "token-cleaner", bootstrap_tokens::build),
 ];

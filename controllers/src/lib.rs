@@ -16,7 +16,6 @@ mod revisions;
 mod services;
 mod templates;
 
-mod bootstrap_tokens;
 mod cluster_roles;
 mod cron_jobs;
 mod daemon_sets;

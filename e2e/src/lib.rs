@@ -1,1 +1,132 @@
-//! Black-box checks of the running binary with independent clients
+//! Black-box checks of the running binary with independent clients: the stock kubectl and curl. Nothing of knarr is
+//! linked in. `make test` builds the binary, fetches the clients, makes the images and runs this.
+//!
+//! Every test has a cluster of its own, under its own name and directory, and deletes it also when it fails.
+
+mod command;
+mod kubectl;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+pub use command::{Run, run};
+pub use kubectl::Kubectl;
+
+/// The versions of kubectl that must all work.
+pub const KUBECTLS: [&str; 3] = ["1.32", "1.33", "1.37"];
+
+/// A running cluster; deleted when dropped.
+pub struct Cluster {
+    pub name: String,
+    pub api_port: u16,
+    directory: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// Starts a cluster with a name made of `purpose` and this process's id.
+    pub fn start(purpose: &str) -> Self {
+        let cluster = Self::prepare(purpose);
+        cluster.up().ok();
+        cluster
+    }
+
+    /// The same without starting it.
+    pub fn prepare(purpose: &str) -> Self {
+        let directory = tempfile::tempdir_in("/var/tmp").expect("a directory");
+        Self { name: format!("{purpose}-{}", std::process::id()), api_port: free_port(), directory }
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.data_dir().join("kubeconfig")
+    }
+
+    pub fn up(&self) -> Run {
+        let (dir, port) = (self.data_dir().display().to_string(), self.api_port.to_string());
+        self.knarr(&["up", "--data-dir", &dir, "--api-port", &port, "--no-merge-kubeconfig"])
+    }
+
+    /// Runs `knarr ARGUMENTS --name NAME`.
+    pub fn knarr(&self, arguments: &[&str]) -> Run {
+        run(Command::new(binary()).args(arguments).args(["--name", &self.name]))
+    }
+
+    pub fn kubectl(&self) -> Kubectl {
+        self.kubectl_version("1.37")
+    }
+
+    pub fn kubectl_version(&self, version: &str) -> Kubectl {
+        Kubectl::new(clients().join(format!("kubectl-{version}")), self.kubeconfig())
+    }
+
+    /// Imports one of the images that `setup/images` makes.
+    pub fn import(&self, image: &str) {
+        let archive = root().join(format!("target/images/{image}.tar"));
+        self.knarr(&["image", "import", &archive.display().to_string()]).ok();
+    }
+
+    /// The server's process.
+    pub fn pid(&self) -> u32 {
+        let text = std::fs::read_to_string(self.data_dir().join("server.lock")).expect("a lock file");
+        text.trim().parse().expect("a process id")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.data_dir().join("server.log")).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!(
+                "--- the end of the server's log\n{}",
+                lines[lines.len().saturating_sub(40)..].join("\n")
+            );
+        }
+        let deleted = self.knarr(&["delete"]);
+        if !deleted.success && !std::thread::panicking() {
+            panic!("could not delete the cluster: {}", deleted.stderr);
+        }
+    }
+}
+
+/// The binary under test.
+pub fn binary() -> PathBuf {
+    let binary = std::env::var_os("KNARR_BINARY").expect("KNARR_BINARY names the binary: run `make test`");
+    PathBuf::from(binary)
+}
+
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the room is in the project").to_owned()
+}
+
+pub fn clients() -> PathBuf {
+    root().join("target/clients")
+}
+
+/// A TCP port that nobody listens on now.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// What `ask` gives once it gives something; fails after two minutes. For what no client can wait for by itself.
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not in two minutes: {what}");
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+}
+
+/// The body behind a URL, if it answers with success.
+pub fn fetch(url: &str) -> Option<String> {
+    let answer = run(Command::new("curl").args(["--silent", "--fail", "--max-time", "5", url]));
+    answer.success.then_some(answer.stdout)
+}

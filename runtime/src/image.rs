@@ -29,6 +29,9 @@ pub use store::{Layer, Lease, Record, Store};
 
 use digest::Digest;
 
+/// The registry of images that are only ever imported: asking the network for them would be pointless.
+pub const LOCAL_REGISTRY: &str = "knarr.local";
+
 /// What an image may cost before it is refused.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {

@@ -45,7 +45,8 @@ fn applies(attributes: &Attributes) -> bool {
 fn set_defaults(pod: &mut Value, defaults: &Resources, default_requests: &Resources) -> Vec<String> {
     let mut set = Vec::new();
     for (list, what) in [("containers", "container"), ("initContainers", "init container")] {
-        let containers = pod.get_mut("spec").and_then(|spec| spec.get_mut(list)).and_then(Value::as_array_mut);
+        let containers =
+            pod.get_mut("spec").and_then(|spec| spec.get_mut(list)).and_then(Value::as_array_mut);
         for container in containers.into_iter().flatten() {
             let name = text(&container["name"]).to_owned();
             for (field, word, wanted) in

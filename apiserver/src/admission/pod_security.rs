@@ -44,8 +44,8 @@ fn template_path(attributes: &Attributes) -> Option<&'static str> {
 impl PodSecurity {
     async fn policy(&self, namespace: &str) -> Result<(Policy, Vec<Cause>), Status> {
         let found: Option<Value> = self.lookup.get(NAMESPACES, "", namespace).await?;
-        let namespace = found
-            .ok_or_else(|| Status::internal(format!("failed to lookup namespace {namespace:?}")))?;
+        let namespace =
+            found.ok_or_else(|| Status::internal(format!("failed to lookup namespace {namespace:?}")))?;
         Ok(Policy::of(&namespace["metadata"]["labels"]))
     }
 
@@ -75,7 +75,8 @@ impl PodSecurity {
         let invalid = |errors: Vec<Cause>| {
             Err(Status::invalid("", "Namespace", text(&namespace["metadata"]["name"]), errors))
         };
-        let Some(old) = attributes.old_object.as_deref().filter(|_| attributes.operation == Operation::Update)
+        let Some(old) =
+            attributes.old_object.as_deref().filter(|_| attributes.operation == Operation::Update)
         else {
             return if errors.is_empty() { Ok(()) } else { invalid(errors) };
         };
@@ -99,7 +100,8 @@ impl PodSecurity {
             if broken.is_empty() {
                 continue;
             }
-            let reasons = broken.iter().map(|violation| violation.reason.as_str()).collect::<Vec<_>>().join(", ");
+            let reasons =
+                broken.iter().map(|violation| violation.reason.as_str()).collect::<Vec<_>>().join(", ");
             let name = text(&pod["metadata"]["name"]);
             match found.iter_mut().find(|(known, _)| *known == reasons) {
                 Some((_, names)) => names.push(name),
@@ -119,7 +121,8 @@ impl PodSecurity {
         attributes.remarks.warn(format!(
             "existing pods in namespace {name:?} violate the new PodSecurity enforce level \"{enforce}\""
         ));
-        let mut lines: Vec<String> = found.into_iter().map(|(reasons, names)| line(&reasons, &names)).collect();
+        let mut lines: Vec<String> =
+            found.into_iter().map(|(reasons, names)| line(&reasons, &names)).collect();
         lines.sort();
         for line in lines {
             attributes.remarks.warn(line);
@@ -144,7 +147,8 @@ fn evaluate(
     pod: &Value,
     enforce: bool,
 ) -> Result<(), Status> {
-    let annotate = |key: &str, value: String| attributes.remarks.annotate(format!("{AUDIT_PREFIX}{key}"), value);
+    let annotate =
+        |key: &str, value: String| attributes.remarks.annotate(format!("{AUDIT_PREFIX}{key}"), value);
     if !errors.is_empty() {
         let errors: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
         annotate("error", format!("Failed to parse policy: {}", errors.join(", ")));

@@ -81,7 +81,8 @@ impl Priority {
                 "the string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"
             )));
         }
-        let Some(spec) = attributes.object.as_mut().and_then(|pod| pod.get_mut("spec")?.as_object_mut()) else {
+        let Some(spec) = attributes.object.as_mut().and_then(|pod| pod.get_mut("spec")?.as_object_mut())
+        else {
             return Ok(());
         };
         if !class.is_empty() {
@@ -98,7 +99,9 @@ impl Priority {
 /// What was established at creation stays when an update leaves it out.
 fn keep(attributes: &mut Attributes) {
     let Some(old) = attributes.old_object.clone() else { return };
-    let Some(spec) = attributes.object.as_mut().and_then(|pod| pod.get_mut("spec")?.as_object_mut()) else { return };
+    let Some(spec) = attributes.object.as_mut().and_then(|pod| pod.get_mut("spec")?.as_object_mut()) else {
+        return;
+    };
     for field in ["priority", "preemptionPolicy"] {
         let (old, slot) = (&old["spec"][field], spec.entry(field).or_insert(Value::Null));
         if slot.is_null() && !old.is_null() {

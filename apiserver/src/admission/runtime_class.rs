@@ -68,7 +68,9 @@ impl Admission for RuntimeClass {
             return Ok(());
         }
         let Some(class) = self.class(attributes).await? else { return Ok(()) };
-        let Some(spec) = attributes.object.as_mut().and_then(|pod| pod.get_mut("spec")) else { return Ok(()) };
+        let Some(spec) = attributes.object.as_mut().and_then(|pod| pod.get_mut("spec")) else {
+            return Ok(());
+        };
         let fixed = &class["overhead"]["podFixed"];
         let mut refused = None;
         if class["overhead"].is_object() {

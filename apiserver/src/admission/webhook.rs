@@ -68,7 +68,8 @@ impl Webhooks {
             return Err(Status::bad_request(format!("admission webhook {name:?} does not support dry run")));
         }
         let (uid, request) = review::request(hook, attributes);
-        let answered = self.caller.call(hook, &request).await.and_then(|answer| review::verdict(&uid, answer));
+        let answered =
+            self.caller.call(hook, &request).await.and_then(|answer| review::verdict(&uid, answer));
         match answered {
             Err(failed) => self.failed(hook, attributes, failed),
             Ok(Verdict { refusal, patch, warnings, audit }) => {
@@ -92,7 +93,9 @@ impl Webhooks {
         let name = &hook.name;
         if hook.ignores_failure() {
             tracing::warn!(webhook = name, why, "failed calling webhook, failing open");
-            attributes.remarks.annotate(format!("failed-open.validating.webhook.admission.k8s.io/{name}"), name);
+            attributes
+                .remarks
+                .annotate(format!("failed-open.validating.webhook.admission.k8s.io/{name}"), name);
             return Ok(Outcome::Passed);
         }
         Err(Status::internal(format!("failed calling webhook {name:?}: {why}")))
@@ -101,11 +104,13 @@ impl Webhooks {
     /// Applies what a mutating hook wants, and completes the object again. Says whether anything changed.
     fn change(&self, hook: &Hook, patch: &Value, attributes: &mut Attributes) -> Result<bool, Status> {
         let wrong = |error: &dyn std::fmt::Display| {
-            Status::internal(format!("failed calling webhook {:?}: received invalid webhook response: {error}", hook.name))
+            Status::internal(format!(
+                "failed calling webhook {:?}: received invalid webhook response: {error}",
+                hook.name
+            ))
         };
         let patch = JsonPatch::parse(patch.to_string().as_bytes()).map_err(|error| wrong(&error))?;
-        let resource =
-            (attributes.resource.group.to_string(), attributes.resource.resource.to_string());
+        let resource = (attributes.resource.group.to_string(), attributes.resource.resource.to_string());
         let whole = attributes.subresource.is_empty();
         let Some(object) = &mut attributes.object else { return Ok(false) };
         let mut changed = object.clone();

@@ -21,7 +21,9 @@ pub(super) fn extend(extensions: &mut Extensions, streams: &Streams) {
     for (name, subresource) in subresources {
         extensions.connect("pods", name, Arc::new(Pod { streams: streams.clone(), subresource }));
     }
-    for (resource, proxied) in [("pods", Proxied::Pod), ("services", Proxied::Service), ("nodes", Proxied::Node)] {
+    for (resource, proxied) in
+        [("pods", Proxied::Pod), ("services", Proxied::Service), ("nodes", Proxied::Node)]
+    {
         extensions.connect(resource, "proxy", Arc::new(Proxy { streams: streams.clone(), proxied }));
     }
 }

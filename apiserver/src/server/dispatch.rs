@@ -58,7 +58,8 @@ impl Inner {
             return answer;
         }
         if let Some(document) = self.security.extensions.document_at(&info.path) {
-            let mut response = respond::response(StatusCode::OK, document.content_type, document.body.clone().into());
+            let mut response =
+                respond::response(StatusCode::OK, document.content_type, document.body.clone().into());
             // Keys change rarely, and whoever checks tokens asks often.
             let cached = HeaderValue::from_static("public, max-age=3600");
             response.headers_mut().insert(CACHE_CONTROL, cached);

@@ -91,7 +91,8 @@ impl Backend {
             .await
             .map_err(|cause| Error::Dial { authority: to.authority(), cause })?;
         let Some(config) = &to.tls else { return Ok(stream) };
-        let name = ServerName::try_from(to.host.clone()).map_err(|_| Error::Host { host: to.host.clone() })?;
+        let name =
+            ServerName::try_from(to.host.clone()).map_err(|_| Error::Host { host: to.host.clone() })?;
         let connector = TlsConnector::from(config.clone());
         let stream = connector.connect(name, stream).await.map_err(|cause| Error::Tls { cause })?;
         Ok(Box::new(stream))

@@ -153,7 +153,10 @@ mod tests {
             ("<A HREF='/a' data-href='/b'>", "<A HREF='P/a' data-href='/b'>"),
             ("<img src=/a.png/>", "<img src=P/a.png/>"),
             ("<!-- <a href=\"/a\"> -->", "<!-- <a href=\"/a\"> -->"),
-            ("<script src=\"/s\">\"<a href='/x'>\"</script><a href=/y>", "<script src=\"P/s\">\"<a href='/x'>\"</script><a href=P/y>"),
+            (
+                "<script src=\"/s\">\"<a href='/x'>\"</script><a href=/y>",
+                "<script src=\"P/s\">\"<a href='/x'>\"</script><a href=P/y>",
+            ),
             ("<p href=\"/a\">1 < 2</p>", "<p href=\"/a\">1 < 2</p>"),
         ];
         for (page, expected) in table {

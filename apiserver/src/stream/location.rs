@@ -27,8 +27,11 @@ fn split(id: &str) -> Option<Name<'_>> {
         [scheme, name, port] => (*scheme, *name, *port),
         _ => return None,
     };
-    (!name.is_empty() && matches!(scheme, "" | "http" | "https"))
-        .then_some(Name { https: scheme == "https", name, port })
+    (!name.is_empty() && matches!(scheme, "" | "http" | "https")).then_some(Name {
+        https: scheme == "https",
+        name,
+        port,
+    })
 }
 
 #[derive(Deserialize, Default)]
@@ -86,7 +89,12 @@ impl Streams {
     ///
     /// Errors: the name does not parse or its address is not one to send requests to, 400; there is no such object,
     /// 404; the service has no endpoint, 503.
-    pub(super) async fn resolve(&self, proxied: Proxied, namespace: &str, id: &str) -> Result<Location, Status> {
+    pub(super) async fn resolve(
+        &self,
+        proxied: Proxied,
+        namespace: &str,
+        id: &str,
+    ) -> Result<Location, Status> {
         let what = match proxied {
             Proxied::Pod => "pod",
             Proxied::Service => "service",
@@ -135,7 +143,8 @@ impl Streams {
             Err(_) => id.port.to_owned(),
         };
         let endpoints: Endpoints = self.read("endpoints", namespace, id.name).await?;
-        let none = |name: &str| Status::service_unavailable(format!("no endpoints available for service {name:?}"));
+        let none =
+            |name: &str| Status::service_unavailable(format!("no endpoints available for service {name:?}"));
         if endpoints.subsets.is_empty() {
             return Err(none(id.name));
         }

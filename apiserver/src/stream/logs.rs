@@ -16,7 +16,11 @@ const MAX_REFUSAL: usize = 50_000;
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain");
 
 impl Streams {
-    pub(super) async fn log(&self, target: Target<'_>, request: Request<Body>) -> Result<Response<Body>, Status> {
+    pub(super) async fn log(
+        &self,
+        target: Target<'_>,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Status> {
         let Target { namespace, name, .. } = target;
         let query = Query::parse(request.uri().query());
         let params = options::log(&query, name)?;
@@ -69,10 +73,9 @@ async fn refusal(answer: Response<Incoming>, pod: &str) -> Status {
                     (reason::UNAUTHORIZED, "the server has asked for the client to provide credentials")
                 }
                 StatusCode::FORBIDDEN => (reason::FORBIDDEN, text.as_str()),
-                StatusCode::SERVICE_UNAVAILABLE => (
-                    reason::SERVICE_UNAVAILABLE,
-                    "the server is currently unable to handle the request",
-                ),
+                StatusCode::SERVICE_UNAVAILABLE => {
+                    (reason::SERVICE_UNAVAILABLE, "the server is currently unable to handle the request")
+                }
                 _ => ("", "the server responded with the status code but did not return more information"),
             };
             let mut status = Status::failure(code.as_u16(), reason, format!("{said} ( pods/log {pod})"));

@@ -14,7 +14,12 @@ impl Query {
             percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
         };
         let pairs = query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-        Self(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(k, v)| (decode(k), decode(v))).collect())
+        Self(
+            pairs
+                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+                .map(|(k, v)| (decode(k), decode(v)))
+                .collect(),
+        )
     }
 
     pub fn first(&self, name: &str) -> Option<&str> {
@@ -102,7 +107,9 @@ pub(super) fn log(query: &Query, pod: &str) -> Result<Params, Status> {
     }
     if let Some(time) = since_time {
         let time: Timestamp = time.parse().map_err(|_| {
-            Status::bad_request(format!("parsing time {time:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse"))
+            Status::bad_request(format!(
+                "parsing time {time:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse"
+            ))
         })?;
         params.add("sinceTime", &time.to_string());
     }
@@ -129,9 +136,9 @@ pub(super) fn session(query: &Query, with_command: bool) -> Params {
 pub(super) fn port_forward(query: &Query) -> Result<Params, Status> {
     let mut ports = Vec::new();
     for port in query.all("ports").flat_map(|ports| ports.split(',')).filter(|port| !port.is_empty()) {
-        let number: i32 = port
-            .parse()
-            .map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {port:?}: invalid syntax")))?;
+        let number: i32 = port.parse().map_err(|_| {
+            Status::bad_request(format!("strconv.ParseInt: parsing {port:?}: invalid syntax"))
+        })?;
         ports.push(number.to_string());
     }
     let mut params = Params::default();

@@ -176,7 +176,8 @@ impl Streams {
                     _ => ("attach", false),
                 };
                 let container = pod.container(name, query.first("container"))?;
-                options::session(query, with_command).on(&format!("/{endpoint}/{namespace}/{name}/{container}"))
+                options::session(query, with_command)
+                    .on(&format!("/{endpoint}/{namespace}/{name}/{container}"))
             }
         };
         if pod.spec.node_name.is_empty() {
@@ -196,8 +197,10 @@ mod tests {
     fn a_container_is_chosen_as_upstream_does() {
         let pod = |names: &[&str]| -> Pod {
             let containers: Vec<_> = names.iter().map(|name| json!({"name": name})).collect();
-            serde_json::from_value(json!({"spec": {"containers": containers, "initContainers": [{"name": "init"}]}}))
-                .unwrap()
+            serde_json::from_value(
+                json!({"spec": {"containers": containers, "initContainers": [{"name": "init"}]}}),
+            )
+            .unwrap()
         };
         assert_eq!(pod(&["a"]).container("p", None).unwrap(), "a");
         assert_eq!(pod(&["a", "b"]).container("p", Some("init")).unwrap(), "init");

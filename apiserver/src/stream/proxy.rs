@@ -56,8 +56,12 @@ impl Streams {
         let answer = self.backend.send(&location, onward).await.map_err(|error| {
             Status::service_unavailable(format!("error trying to reach service: {error}"))
         })?;
-        let rewriter =
-            Rewriter { prefix, source_host: &location.authority(), request_host: &host, scheme: location.scheme() };
+        let rewriter = Rewriter {
+            prefix,
+            source_host: &location.authority(),
+            request_host: &host,
+            scheme: location.scheme(),
+        };
         let (mut parts, body) = answer.into_parts();
         headers::response(&mut parts.headers);
         for name in &CORS {

@@ -22,13 +22,17 @@ pub(super) async fn relay(
 ) -> Result<Response<Body>, Status> {
     let client: OnUpgrade = hyper::upgrade::on(&mut request);
     let (parts, _) = request.into_parts();
-    let mut onward = Request::builder().method(&parts.method).uri(path).body(Body::empty()).map_err(Status::internal)?;
+    let mut onward =
+        Request::builder().method(&parts.method).uri(path).body(Body::empty()).map_err(Status::internal)?;
     *onward.headers_mut() = headers::request(&parts);
     headers::changed_body(onward.headers_mut());
     onward.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     onward.headers_mut().insert(UPGRADE, protocol);
-    let mut answer =
-        streams.backend.send(location, onward).await.map_err(|error| Status::failure(500, "", error.to_string()))?;
+    let mut answer = streams
+        .backend
+        .send(location, onward)
+        .await
+        .map_err(|error| Status::failure(500, "", error.to_string()))?;
     match answer.status() {
         StatusCode::SWITCHING_PROTOCOLS => {
             let server = hyper::upgrade::on(&mut answer);

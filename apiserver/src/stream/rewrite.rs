@@ -79,8 +79,9 @@ impl Rewriter<'_> {
             Some(split) => split,
             None => return link.to_owned(),
         };
-        let elsewhere = host.is_some_and(|host| host != self.source_host && host != self.request_host
-            && !self.is_default_port(host));
+        let elsewhere = host.is_some_and(|host| {
+            host != self.source_host && host != self.request_host && !self.is_default_port(host)
+        });
         if elsewhere || !rest.starts_with('/') {
             return link.to_owned();
         }

@@ -40,7 +40,8 @@ async fn strangers_see_the_servers_health_and_nothing_else() {
     assert_eq!(status("/api/v1/namespaces", Some("nonsense")).await, StatusCode::UNAUTHORIZED);
     assert_eq!(status("/livez", Some("nonsense")).await, StatusCode::UNAUTHORIZED);
     // A header of an unsigned token, `{"alg":"none"}`, with claims in our issuer's name.
-    let unsigned = "eyJhbGciOiJub25lIn0.eyJpc3MiOiJodHRwczovL2t1YmVybmV0ZXMuZGVmYXVsdC5zdmMuY2x1c3Rlci5sb2NhbCJ9.";
+    let unsigned =
+        "eyJhbGciOiJub25lIn0.eyJpc3MiOiJodHRwczovL2t1YmVybmV0ZXMuZGVmYXVsdC5zdmMuY2x1c3Rlci5sb2NhbCJ9.";
     assert_eq!(status("/api/v1/namespaces", Some(unsigned)).await, StatusCode::UNAUTHORIZED);
 }
 
@@ -60,7 +61,8 @@ async fn a_service_account_is_known_by_its_token_until_it_is_gone() {
         json!(["system:serviceaccounts", "system:serviceaccounts:default", "system:authenticated"])
     );
 
-    let refused = cluster.outside(Some(token), Method::GET, "/api/v1/namespaces/default/pods", Value::Null).await;
+    let refused =
+        cluster.outside(Some(token), Method::GET, "/api/v1/namespaces/default/pods", Value::Null).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
     assert_eq!(
         refused.message(),
@@ -80,7 +82,11 @@ async fn a_service_account_is_known_by_its_token_until_it_is_gone() {
 
     let short = cluster.token("robot", json!({"expirationSeconds": 10})).await;
     assert_eq!(short.status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert!(short.message().contains("may not specify a duration less than 10 minutes"), "{}", short.message());
+    assert!(
+        short.message().contains("may not specify a duration less than 10 minutes"),
+        "{}",
+        short.message()
+    );
 
     cluster.admin(Method::DELETE, "/api/v1/namespaces/default/serviceaccounts/robot", Value::Null).await.ok();
     let other = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
@@ -109,7 +115,10 @@ async fn pods_are_completed_on_their_way_in() {
     assert_eq!(nulls, 0, "plugins leave nothing behind where there was nothing: {spec}");
 
     let missing = cluster.admin(Method::POST, "/api/v1/namespaces/nowhere/pods", pod("web")).await;
-    assert_eq!((missing.status, missing.message()), (StatusCode::NOT_FOUND, r#"namespaces "nowhere" not found"#));
+    assert_eq!(
+        (missing.status, missing.message()),
+        (StatusCode::NOT_FOUND, r#"namespaces "nowhere" not found"#)
+    );
     let kept = cluster.admin(Method::DELETE, "/api/v1/namespaces/kube-system", Value::Null).await;
     assert_eq!(kept.message(), r#"namespaces "kube-system" is forbidden: this namespace may not be deleted"#);
 }
@@ -130,7 +139,8 @@ async fn nobody_grants_what_they_do_not_have() {
         "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "bob"}]});
     cluster.admin(Method::POST, bindings, binding).await.ok();
     eventually("bob may create roles", async || {
-        cluster.user("bob", &[], Method::POST, roles, role("same", "roles")).await.status != StatusCode::FORBIDDEN
+        cluster.user("bob", &[], Method::POST, roles, role("same", "roles")).await.status
+            != StatusCode::FORBIDDEN
     })
     .await;
     let refused = cluster.user("bob", &[], Method::POST, roles, role("more", "secrets")).await;
@@ -147,12 +157,12 @@ async fn a_node_reaches_its_own_objects_only() {
         cluster.user(&format!("system:node:{name}"), &["system:nodes"], method, path, object).await
     };
     let made = as_node("n1", Method::POST, "/api/v1/nodes", node("n1")).await.ok();
-    assert_eq!(made["spec"]["taints"], json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]));
-    let other = as_node("n1", Method::POST, "/api/v1/nodes", node("n2")).await;
     assert_eq!(
-        other.message(),
-        r#"nodes "n2" is forbidden: node "n1" is not allowed to modify node "n2""#
+        made["spec"]["taints"],
+        json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}])
     );
+    let other = as_node("n1", Method::POST, "/api/v1/nodes", node("n2")).await;
+    assert_eq!(other.message(), r#"nodes "n2" is forbidden: node "n1" is not allowed to modify node "n2""#);
     assert_eq!(as_node("n1", Method::GET, "/api/v1/nodes/n1", Value::Null).await.status, StatusCode::OK);
 
     cluster.account("default").await;
@@ -163,7 +173,8 @@ async fn a_node_reaches_its_own_objects_only() {
     user["spec"]["volumes"] = json!([{"name": "s", "secret": {"secretName": "s"}}]);
     cluster.admin(Method::POST, "/api/v1/namespaces/default/pods", user).await.ok();
     eventually("n1 may read its pod's secret", async || {
-        as_node("n1", Method::GET, "/api/v1/namespaces/default/secrets/s", Value::Null).await.status == StatusCode::OK
+        as_node("n1", Method::GET, "/api/v1/namespaces/default/secrets/s", Value::Null).await.status
+            == StatusCode::OK
     })
     .await;
     let refused = as_node("n2", Method::GET, "/api/v1/namespaces/default/secrets/s", Value::Null).await;
@@ -186,7 +197,10 @@ async fn access_reviews_answer_as_requests_would_be_decided() {
     };
     assert!(ask("x", json!(["system:masters"])).await);
     assert!(!ask("x", json!([])).await);
-    eventually("the scheduler's bootstrap role counts", async || ask("system:kube-scheduler", json!([])).await).await;
+    eventually("the scheduler's bootstrap role counts", async || {
+        ask("system:kube-scheduler", json!([])).await
+    })
+    .await;
 
     let invalid = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {"user": "x"}});
     let refused = cluster.admin(Method::POST, path, invalid).await;

@@ -124,7 +124,14 @@ impl Cluster {
         self.user("admin", &["system:masters"], method, path, object).await
     }
 
-    pub async fn user(&self, name: &str, groups: &[&str], method: Method, path: &str, object: Value) -> Answer {
+    pub async fn user(
+        &self,
+        name: &str,
+        groups: &[&str],
+        method: Method,
+        path: &str,
+        object: Value,
+    ) -> Answer {
         let user = UserInfo::new(name, groups.iter().copied());
         send(self.server.as_user(user), None, method, path, &object).await
     }

@@ -88,7 +88,12 @@ impl Streaming {
                     assert!(presented, "the API server shows its client certificate");
                     let server = hyper::server::conn::http1::Builder::new();
                     // A client that hangs up has what it wanted.
-                    drop(server.serve_connection(TokioIo::new(stream), service_fn(kubelet)).with_upgrades().await);
+                    drop(
+                        server
+                            .serve_connection(TokioIo::new(stream), service_fn(kubelet))
+                            .with_upgrades()
+                            .await,
+                    );
                 });
             }
         });
@@ -127,7 +132,9 @@ impl Streaming {
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots)
-            .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from((*issued.certified).clone())));
+            .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(
+                (*issued.certified).clone(),
+            )));
         let stream = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
@@ -203,7 +210,10 @@ async fn logs_come_from_the_kubelet_with_its_refusals() {
     assert_eq!(log, "asked for /containerLogs/default/web/c?follow=true&tailLines=3\n");
     let (_, refused) = ask("/api/v1/namespaces/default/pods/waiting/log").await;
     let refused: Value = serde_json::from_str(&refused).unwrap();
-    assert_eq!(refused["message"], r#"container "c" in pod "waiting" is waiting to start: ContainerCreating"#);
+    assert_eq!(
+        refused["message"],
+        r#"container "c" in pod "waiting" is waiting to start: ContainerCreating"#
+    );
     assert_eq!(refused["code"], 400);
     let (_, refused) = ask("/api/v1/namespaces/default/pods/web/log?container=x").await;
     assert!(refused.contains("container x is not valid for pod web"), "{refused}");

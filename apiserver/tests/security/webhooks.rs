@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
+use knarr_api::time::{Clock, SystemClock};
 use knarr_apiserver::pki::{Authority, Names, Profile, Usage, server_config};
 use serde_json::{Value, json};
 
@@ -28,7 +29,7 @@ impl Drop for WebhookServer {
 impl WebhookServer {
     async fn start(answer: fn(&Value) -> Value) -> Self {
         let keys = tempfile::tempdir().unwrap();
-        let now = jiff::Timestamp::now();
+        let now = SystemClock.now();
         let authority = Authority::open(keys.path(), "ca", "webhooks", now).unwrap();
         let names = Names { dns: vec!["localhost".into()], ips: Vec::new() };
         let profile = Profile {
@@ -48,7 +49,8 @@ impl WebhookServer {
             let review: Value = serde_json::from_slice(&bytes).unwrap_or_default();
             let mut response = answer(&review["request"]);
             response["uid"] = review["request"]["uid"].clone();
-            let body = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
+            let body =
+                json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
             Ok::<_, hyper::Error>(http::Response::new(Body::from(body.to_string())))
         };
         let task = tokio::spawn(async move {
@@ -141,7 +143,11 @@ async fn a_webhook_that_cannot_be_reached_refuses_unless_it_may_be_ignored() {
     ignored["webhooks"][0]["failurePolicy"] = "Ignore".into();
     cluster.admin(Method::PUT, &format!("{path}/hooks"), ignored).await.ok();
     eventually("config maps are let in", async || {
-        cluster.admin(Method::POST, &format!("{CONFIG_MAPS}?dryRun=All"), config_map("v")).await.status.is_success()
+        cluster
+            .admin(Method::POST, &format!("{CONFIG_MAPS}?dryRun=All"), config_map("v"))
+            .await
+            .status
+            .is_success()
     })
     .await;
 }

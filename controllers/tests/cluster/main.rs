@@ -11,4 +11,3 @@ mod nodes;
 mod services;
 mod sets;
 mod storage;
-mod tokens;

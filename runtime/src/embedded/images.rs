@@ -12,8 +12,20 @@ impl Inner {
         let parsed: Reference = reference.parse().map_err(|error: image::reference::Error| {
             Error::InvalidImageName { reference: reference.to_owned(), reason: error.to_string() }
         })?;
+        if parsed.registry() == image::LOCAL_REGISTRY {
+            return self.imported(reference);
+        }
         let pulled = self.puller.pull(&parsed, Credentials::from_config(auth)).await;
         pulled.map_err(|error| pull_error(parsed.to_string(), error))
+    }
+
+    /// "Pulling" an image that no registry has gives what was imported under its name.
+    fn imported(&self, reference: &str) -> Result<ImageInfo> {
+        let found = self.store.find(reference).map(|record| record.info());
+        found.ok_or_else(|| Error::Pull {
+            reference: reference.to_owned(),
+            reason: format!("{} holds only images that were imported on this node", image::LOCAL_REGISTRY),
+        })
     }
 }
 

@@ -54,11 +54,16 @@ struct BadTypes {
 
 fn bad_types(pod: &Pod<'_>, field: &str, good: fn(&str) -> bool) -> BadTypes {
     let bad = |security: &Value| {
-        security[field].as_object().map(|_| text(&security[field]["type"])).filter(|kind| !good(kind)).map(str::to_owned)
+        security[field]
+            .as_object()
+            .map(|_| text(&security[field]["type"]))
+            .filter(|kind| !good(kind))
+            .map(str::to_owned)
     };
     let own = bad(pod.security());
     let names = pod.named(|container| bad(&container["securityContext"]).is_some());
-    let values = pod.containers().filter_map(|container| bad(&container["securityContext"])).chain(own.clone());
+    let values =
+        pod.containers().filter_map(|container| bad(&container["securityContext"])).chain(own.clone());
     BadTypes { pod: own.is_some(), containers: names, values: values.collect() }
 }
 
@@ -74,7 +79,9 @@ pub fn app_armor_profile(pod: &Pod<'_>) -> Option<Violation> {
         .flatten()
         .filter(|(key, _)| key.starts_with(APP_ARMOR_ANNOTATION))
         .map(|(key, value)| (key, text(value)))
-        .filter(|(_, value)| !(value.is_empty() || *value == "runtime/default" || value.starts_with("localhost/")))
+        .filter(|(_, value)| {
+            !(value.is_empty() || *value == "runtime/default" || value.starts_with("localhost/"))
+        })
         .map(|(key, value)| format!("{key}={value:?}"))
         .collect();
     let mut who: Vec<String> = setters(own, &containers).into_iter().collect();
@@ -163,7 +170,8 @@ pub fn host_probes(pod: &Pod<'_>) -> Option<Violation> {
             &container["lifecycle"]["postStart"],
             &container["lifecycle"]["preStop"],
         ];
-        let hosts = handlers.into_iter().flat_map(|h| [text(&h["httpGet"]["host"]), text(&h["tcpSocket"]["host"])]);
+        let hosts =
+            handlers.into_iter().flat_map(|h| [text(&h["httpGet"]["host"]), text(&h["tcpSocket"]["host"])]);
         hosts.filter(|host| !host.is_empty()).map(str::to_owned).collect()
     };
     let mut bad = pod.named(|container| !hosts(container).is_empty());
@@ -194,7 +202,10 @@ pub fn privileged(pod: &Pod<'_>) -> Option<Violation> {
 
 pub fn proc_mount(pod: &Pod<'_>) -> Option<Violation> {
     let other = |container: &Value| {
-        container["securityContext"]["procMount"].as_str().filter(|kind| *kind != "Default").map(str::to_owned)
+        container["securityContext"]["procMount"]
+            .as_str()
+            .filter(|kind| *kind != "Default")
+            .map(str::to_owned)
     };
     let bad = pod.named(|container| other(container).is_some());
     if bad.is_empty() {
@@ -203,7 +214,11 @@ pub fn proc_mount(pod: &Pod<'_>) -> Option<Violation> {
     let all: BTreeSet<String> = pod.containers().filter_map(other).collect();
     violation(
         "procMount",
-        format!("{} must not set securityContext.procMount to {}", containers(&bad), join_quoted(&list(&all))),
+        format!(
+            "{} must not set securityContext.procMount to {}",
+            containers(&bad),
+            join_quoted(&list(&all))
+        ),
     )
 }
 
@@ -227,7 +242,9 @@ fn selinux(pod: &Pod<'_>, allowed: &[&str]) -> Option<Violation> {
     };
     let names = pod.named(|container| bad(&container["securityContext"]));
     let who = setters(bad(pod.security()), &names)?;
-    let all = || pod.containers().map(|c| &c["securityContext"]).chain([pod.security()]).map(|s| &s["seLinuxOptions"]);
+    let all = || {
+        pod.containers().map(|c| &c["securityContext"]).chain([pod.security()]).map(|s| &s["seLinuxOptions"])
+    };
     let types: BTreeSet<String> =
         all().map(|o| text(&o["type"])).filter(|kind| !allowed.contains(kind)).map(str::to_owned).collect();
     let mut what = Vec::new();

@@ -87,7 +87,8 @@ pub fn violations(at: LevelVersion, pod: &Value) -> Vec<Violation> {
         Version::Latest => FOREVER - 1,
     };
     let holds = |entry: &&Entry| {
-        let replaced = at.level == Level::Restricted && entry.level == Level::Baseline && minor >= entry.replaced_since;
+        let replaced =
+            at.level == Level::Restricted && entry.level == Level::Baseline && minor >= entry.replaced_since;
         entry.level <= at.level && (entry.since..entry.until).contains(&minor) && !replaced
     };
     let pod = Pod(pod);
@@ -162,7 +163,10 @@ mod tests {
     use serde_json::json;
 
     fn told(level: Level, version: Version, spec: Value) -> Vec<String> {
-        violations(LevelVersion { level, version }, &json!({"spec": spec})).iter().map(Violation::to_string).collect()
+        violations(LevelVersion { level, version }, &json!({"spec": spec}))
+            .iter()
+            .map(Violation::to_string)
+            .collect()
     }
 
     #[test]
@@ -214,6 +218,9 @@ mod tests {
             ]
         );
         let older = told(Level::Baseline, Version::Minor(31), spec);
-        assert!(older.contains(&"forbidden sysctls (kernel.msgmax, net.ipv4.tcp_rmem)".to_owned()), "{older:?}");
+        assert!(
+            older.contains(&"forbidden sysctls (kernel.msgmax, net.ipv4.tcp_rmem)".to_owned()),
+            "{older:?}"
+        );
     }
 }

@@ -49,7 +49,8 @@ pub fn capabilities(pod: &Pod<'_>) -> Option<Violation> {
         what.push(format!("{} must set securityContext.capabilities.drop=[\"ALL\"]", containers(&keeping)));
     }
     if !adding.is_empty() {
-        let all: Vec<String> = pod.containers().flat_map(added).collect::<BTreeSet<_>>().into_iter().collect();
+        let all: Vec<String> =
+            pod.containers().flat_map(added).collect::<BTreeSet<_>>().into_iter().collect();
         what.push(format!(
             "{} must not include {} in securityContext.capabilities.add",
             containers(&adding),
@@ -65,7 +66,11 @@ pub fn capabilities_on_linux(pod: &Pod<'_>) -> Option<Violation> {
 
 pub fn volumes(pod: &Pod<'_>) -> Option<Violation> {
     let source = |volume: &Value| {
-        let mut fields = volume.as_object().into_iter().flatten().filter(|(key, value)| *key != "name" && !value.is_null());
+        let mut fields = volume
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(key, value)| *key != "name" && !value.is_null());
         fields.next().map_or("unknown".to_owned(), |(key, _)| key.clone())
     };
     let bad: Vec<&Value> =
@@ -74,7 +79,8 @@ pub fn volumes(pod: &Pod<'_>) -> Option<Violation> {
         return None;
     }
     let names: Vec<&str> = bad.iter().map(|volume| text(&volume["name"])).collect();
-    let kinds: Vec<String> = bad.iter().map(|volume| source(volume)).collect::<BTreeSet<_>>().into_iter().collect();
+    let kinds: Vec<String> =
+        bad.iter().map(|volume| source(volume)).collect::<BTreeSet<_>>().into_iter().collect();
     violation(
         "restricted volume types",
         format!(

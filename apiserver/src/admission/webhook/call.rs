@@ -65,7 +65,8 @@ impl Caller {
     fn place(&self, client: &Client, seconds: u64) -> Result<Place, String> {
         let query = format!("timeout={seconds}s");
         if let Some(url) = &client.url {
-            let uri: Uri = url.parse().map_err(|error| format!("the webhook's URL does not parse: {error}"))?;
+            let uri: Uri =
+                url.parse().map_err(|error| format!("the webhook's URL does not parse: {error}"))?;
             let host = uri.host().ok_or("the webhook's URL has no host")?.trim_matches(['[', ']']).to_owned();
             let path = format!("{}?{query}", uri.path());
             let shown = format!("{}?{query}", url.trim_end_matches('?'));
@@ -91,13 +92,15 @@ impl Caller {
             serde_json::from_slice(&stored.json).map_err(|error| error.to_string())
         };
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-        let wanted = list(&read("services")?["spec"]["ports"]).into_iter().find(|known| known["port"] == port);
+        let wanted =
+            list(&read("services")?["spec"]["ports"]).into_iter().find(|known| known["port"] == port);
         let wanted = wanted.ok_or_else(|| format!("no service port {port} found for service {name:?}"))?;
         let port_name = wanted["name"].as_str().unwrap_or_default().to_owned();
         for subset in list(&read("endpoints")?["subsets"]) {
             let ports = list(&subset["ports"]);
             let target = ports.iter().find(|known| known["name"].as_str().unwrap_or_default() == port_name);
-            let target = target.and_then(|known| known["port"].as_u64()).and_then(|port| u16::try_from(port).ok());
+            let target =
+                target.and_then(|known| known["port"].as_u64()).and_then(|port| u16::try_from(port).ok());
             let addresses = list(&subset["addresses"]);
             let address = addresses.first().and_then(|address| address["ip"].as_str());
             if let (Some(port), Some(ip)) = (target, address) {
@@ -116,8 +119,7 @@ impl Caller {
             .map_err(|error| format!("dial tcp {}:{}: {error}", place.host, place.port))?;
         let name = ServerName::try_from(place.name.clone()).map_err(|error| text(&error))?;
         let connector = TlsConnector::from(Arc::new(trust(client)?));
-        let stream =
-            connector.connect(name, stream).await.map_err(|error| format!("tls: {error}"))?;
+        let stream = connector.connect(name, stream).await.map_err(|error| format!("tls: {error}"))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| text(&error))?;
         let request = Request::post(&place.path)
@@ -134,7 +136,9 @@ impl Caller {
             let body = Limited::new(answer.into_body(), MAX_ANSWER);
             let bytes = body.collect().await.map_err(|error| text(&error))?.to_bytes();
             if !code.is_success() {
-                return Err(format!("an error on the server ({code}) has prevented the request from succeeding"));
+                return Err(format!(
+                    "an error on the server ({code}) has prevented the request from succeeding"
+                ));
             }
             serde_json::from_slice(&bytes).map_err(|error| format!("couldn't decode the answer: {error}"))
         };

@@ -23,7 +23,9 @@ pub fn hold(hook: &Hook, attributes: &Attributes) -> Result<bool, String> {
         match evaluate(&condition.expression, &context) {
             Ok(true) => {}
             Ok(false) => return Ok(false),
-            Err(why) => failures.push(format!("expression '{}' resulted in error: {why}", condition.expression)),
+            Err(why) => {
+                failures.push(format!("expression '{}' resulted in error: {why}", condition.expression))
+            }
         }
     }
     if failures.is_empty() { Ok(true) } else { Err(failures.join(", ")) }

@@ -43,7 +43,9 @@ fn object_selected(hook: &Hook, attributes: &Attributes) -> Result<bool, String>
         return Ok(true);
     }
     let selected = |object: Option<&Value>| {
-        object.is_some_and(|object| object["metadata"].is_object() && selector.matches(&object["metadata"]["labels"]))
+        object.is_some_and(|object| {
+            object["metadata"].is_object() && selector.matches(&object["metadata"]["labels"])
+        })
     };
     Ok(selected(attributes.object.as_ref()) || selected(attributes.old_object.as_deref()))
 }

@@ -23,7 +23,8 @@ pub struct Verdict {
 pub fn request(_: &Hook, attributes: &Attributes) -> (String, Value) {
     let (kind, resource) = (&attributes.kind, &attributes.resource);
     let kind = json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
-    let resource = json!({"group": resource.group, "version": resource.version, "resource": resource.resource});
+    let resource =
+        json!({"group": resource.group, "version": resource.version, "resource": resource.resource});
     let uid = crate::authn::service_account::random_uuid();
     let mut user = json!({"username": attributes.user.name, "groups": attributes.user.groups});
     if !attributes.user.uid.is_empty() {
@@ -55,8 +56,7 @@ pub fn request(_: &Hook, attributes: &Attributes) -> (String, Value) {
             request[field] = value.as_str().into();
         }
     }
-    let review =
-        json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request});
+    let review = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request});
     (uid, review)
 }
 
@@ -82,7 +82,9 @@ pub fn verdict(uid: &str, mut review: Value) -> Result<Verdict, Failed> {
         None => None,
         Some(_) if response["patchType"] != "JSONPatch" => {
             let got = text(&response["patchType"]);
-            return Err(invalid(format!("webhook returned response.patchType={got:?}, expected \"JSONPatch\"")));
+            return Err(invalid(format!(
+                "webhook returned response.patchType={got:?}, expected \"JSONPatch\""
+            )));
         }
         Some(patch) => {
             let bytes = STANDARD.decode(patch).map_err(|error| invalid(error.to_string()))?;
@@ -112,16 +114,24 @@ mod tests {
     use super::*;
 
     fn answer(response: Value) -> Result<Verdict, Failed> {
-        verdict("u", json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}))
+        verdict(
+            "u",
+            json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}),
+        )
     }
 
     #[test]
     fn only_complete_answers_count() {
         assert!(answer(json!({"uid": "u", "allowed": true})).is_ok_and(|v| v.refusal.is_none()));
-        let refused = answer(json!({"uid": "u", "allowed": false, "status": {"message": "no"}})).ok().unwrap();
+        let refused =
+            answer(json!({"uid": "u", "allowed": false, "status": {"message": "no"}})).ok().unwrap();
         assert_eq!(refused.refusal.unwrap().message, "no");
         assert!(answer(json!({"uid": "u"})).is_ok_and(|v| v.refusal.is_some()), "silence is refusal");
-        for bad in [json!(null), json!({"uid": "x", "allowed": true}), json!({"uid": "u", "allowed": true, "patch": "W10="})] {
+        for bad in [
+            json!(null),
+            json!({"uid": "x", "allowed": true}),
+            json!({"uid": "u", "allowed": true, "patch": "W10="}),
+        ] {
             assert!(answer(bad.clone()).is_err(), "{bad}");
         }
     }

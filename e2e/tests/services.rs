@@ -1,0 +1,90 @@
+//! Three web pods behind a Service, reached in every way there is.
+
+use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
+
+use knarr_e2e::{Cluster, eventually, fetch};
+
+/// The pod that answered.
+fn pod(page: &str) -> Option<String> {
+    page.lines().find_map(|line| line.strip_prefix("<p>pod: ")?.strip_suffix("</p>")).map(str::to_owned)
+}
+
+fn deploy(cluster: &Cluster) {
+    let kubectl = cluster.kubectl();
+    kubectl.ok(&["create", "deployment", "hello", "--image=knarr.local/hello", "--replicas=3"]);
+    kubectl.ok(&["expose", "deployment", "hello", "--port=80", "--target-port=8080", "--type=NodePort"]);
+    kubectl.ok(&["rollout", "status", "deployment/hello", "--timeout=120s"]);
+}
+
+#[test]
+fn a_service_answers_by_name_address_and_port_and_spreads_load() {
+    let cluster = Cluster::start("svc");
+    cluster.import("busybox");
+    deploy(&cluster);
+    let kubectl = cluster.kubectl();
+    let service = kubectl.json(&["get", "service", "hello"]);
+    let address = service["spec"]["clusterIP"].as_str().expect("a ClusterIP").to_owned();
+    let port = service["spec"]["ports"][0]["nodePort"].as_u64().expect("a node port");
+    let node = kubectl.json(&["get", "nodes"])["items"][0].clone();
+    let node_address = node["status"]["addresses"][0]["address"].as_str().expect("an address").to_owned();
+
+    for url in [
+        format!("http://{address}/"),
+        format!("http://127.0.0.1:{port}/"),
+        format!("http://{node_address}:{port}/"),
+    ] {
+        let seen: BTreeSet<String> = eventually(&format!("three pods answer at {url}"), || {
+            let pages: Option<Vec<String>> =
+                (0..30).map(|_| fetch(&url).and_then(|page| pod(&page))).collect();
+            pages.map(BTreeSet::from_iter).filter(|seen| seen.len() == 3)
+        });
+        assert!(seen.iter().all(|name| name.starts_with("hello-")), "{seen:?}");
+    }
+
+    let script = "wget -q -O - http://hello/ && wget -q -O - http://hello.default.svc.cluster.local/path";
+    let run = [
+        "run",
+        "client",
+        "--image=busybox:1.36",
+        "--image-pull-policy=IfNotPresent",
+        "--rm",
+        "-i",
+        "--restart=Never",
+    ];
+    let pages = kubectl.ok(&[&run[..], &["--", "sh", "-c", script]].concat());
+    assert_eq!(pages.matches("Hello from knarr").count(), 2, "{pages}");
+    assert!(pages.contains("GET /path"), "{pages}");
+}
+
+#[test]
+fn a_rolling_update_under_load_loses_no_request() {
+    let cluster = Cluster::start("roll");
+    deploy(&cluster);
+    let kubectl = cluster.kubectl();
+    let service = kubectl.json(&["get", "service", "hello"]);
+    let url = format!("http://127.0.0.1:{}/", service["spec"]["ports"][0]["nodePort"]);
+    eventually("the node port answers", || fetch(&url));
+
+    let script = format!(
+        "ok=0; bad=0; while read -t 0 line; [ $? -ne 0 ]; do if curl -sf --max-time 10 -o /dev/null {url}; then ok=$((ok+1)); else bad=$((bad+1)); fi; done; echo $ok $bad"
+    );
+    let mut load = Command::new("bash")
+        .args(["-c", &script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("bash");
+    kubectl.ok(&["set", "env", "deployment/hello", "ROUND=2"]);
+    kubectl.ok(&["rollout", "status", "deployment/hello", "--timeout=180s"]);
+    // A line on its standard input ends the load.
+    use std::io::Write;
+    load.stdin.take().expect("piped").write_all(b"stop\n").expect("the load runs");
+    let output = load.wait_with_output().expect("the load ends");
+    let counts: Vec<u32> = String::from_utf8_lossy(&output.stdout)
+        .split_whitespace()
+        .map(|n| n.parse().expect("a number"))
+        .collect();
+    assert!(counts[0] > 20, "hardly any load: {counts:?}");
+    assert_eq!(counts[1], 0, "requests were lost: {counts:?}");
+}

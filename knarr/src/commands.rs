@@ -1,0 +1,48 @@
+//! One file per command.
+
+mod completion;
+mod delete;
+mod down;
+mod image;
+mod kubeconfig;
+mod process;
+mod status;
+mod up;
+pub mod version;
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+use crate::cli::{Cli, Command};
+
+/// Runs a command on the runtime it needs: one thread for those that only ask, all cores for servers.
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Version => version::run(),
+        Command::Completion { shell } => completion::run(shell),
+        Command::Kubeconfig(named) => kubeconfig::run(&named),
+        Command::Up(up) => as_root("up", || on_one_thread(up::run(up))),
+        Command::Status(named) => as_root("status", || on_one_thread(status::run(named))),
+        Command::Down(down) => as_root("down", || on_one_thread(down::run(down))),
+        Command::Delete(named) => as_root("delete", || on_one_thread(delete::run(named))),
+        Command::Image(image) => as_root("image", || on_one_thread(image::run(image))),
+        Command::Server(server) => as_root("server", || crate::server::run(server)),
+        Command::Agent(agent) => as_root("agent", || crate::server::agent::run(agent)),
+        Command::Hello => crate::hello::run(),
+        Command::Shim => bail!("knarr shim is started by knarr itself"),
+    }
+}
+
+fn as_root(command: &str, work: impl FnOnce() -> anyhow::Result<ExitCode>) -> anyhow::Result<ExitCode> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!(
+            "knarr {command} must run as root, because it makes namespaces and mounts: try `sudo knarr {command}`"
+        );
+    }
+    work()
+}
+
+fn on_one_thread(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}

@@ -1,0 +1,23 @@
+//! `knarr down`.
+
+use std::process::ExitCode;
+
+use super::process;
+use crate::cli::Down;
+use crate::cluster::{Cluster, Lock};
+use crate::control::Client;
+
+pub async fn run(down: Down) -> anyhow::Result<ExitCode> {
+    let cluster = Cluster::find(&down.named.name)?;
+    let Some(pid) = Lock::holder(&cluster.data_dir)? else {
+        println!("cluster {} does not run", cluster.name);
+        return Ok(ExitCode::SUCCESS);
+    };
+    if down.pods {
+        Client::connect(&cluster).await?.stop_pods().await?;
+    }
+    process::end(pid)?;
+    let pods = if down.pods { "its containers too" } else { "its containers go on" };
+    println!("cluster {} is stopped, {pods}", cluster.name);
+    Ok(ExitCode::SUCCESS)
+}

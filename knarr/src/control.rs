@@ -1,0 +1,71 @@
+//! How the command line talks to a running cluster: HTTP over a socket in its data directory, for root only.
+
+mod client;
+mod service;
+
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use client::Client;
+pub use service::{Backend, serve};
+
+const SOCKET: &str = "control.sock";
+
+/// The socket of a data directory, reached through an open directory: the address of a socket may only have 107
+/// bytes, and data directories may be deeper than that.
+struct Socket {
+    directory: std::fs::File,
+}
+
+impl Socket {
+    fn of(data_dir: &Path) -> std::io::Result<Self> {
+        Ok(Self { directory: std::fs::File::open(data_dir)? })
+    }
+
+    fn address(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", self.directory.as_raw_fd()))
+    }
+}
+
+/// What a running cluster says of itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    pub version: String,
+    pub pid: u32,
+    pub api_server: String,
+    pub node: String,
+    pub ready: bool,
+    /// Why it is not ready.
+    pub message: String,
+    pub uptime_seconds: u64,
+    pub pods: usize,
+    pub resident_bytes: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Image {
+    pub names: Vec<String>,
+    pub digest: String,
+    /// Bytes of unpacked content.
+    pub size: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ImportRequest {
+    /// An archive on this machine.
+    pub path: PathBuf,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PullRequest {
+    pub reference: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Failure {
+    message: String,
+}

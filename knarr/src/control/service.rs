@@ -1,0 +1,81 @@
+//! The server's end.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use async_trait::async_trait;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, Image, ImportRequest, PullRequest, Socket, Status};
+
+/// What the command line may ask of a running cluster.
+#[async_trait]
+pub trait Backend: Send + Sync + 'static {
+    async fn status(&self) -> anyhow::Result<Status>;
+    async fn stop_pods(&self) -> anyhow::Result<()>;
+    async fn images(&self) -> anyhow::Result<Vec<Image>>;
+    async fn import(&self, archive: &Path) -> anyhow::Result<Vec<String>>;
+    async fn pull(&self, reference: &str) -> anyhow::Result<Image>;
+    async fn remove_image(&self, reference: &str) -> anyhow::Result<()>;
+}
+
+type Shared = State<Arc<dyn Backend>>;
+
+/// Serves the data directory's socket until shutdown. The caller holds the directory's lock, so a socket that is
+/// there already was left by a dead process.
+pub async fn serve(
+    data_dir: &Path,
+    backend: Arc<dyn Backend>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let socket = Socket::of(data_dir)?;
+    let address = socket.address();
+    match std::fs::remove_file(&address) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("removing the old socket in {}", data_dir.display()));
+        }
+        _ => {}
+    }
+    let listener =
+        UnixListener::bind(&address).with_context(|| format!("control socket in {}", data_dir.display()))?;
+    std::fs::set_permissions(&address, std::fs::Permissions::from_mode(0o600))?;
+    let router = Router::new()
+        .route("/status", get(async |State(b): Shared| answer(b.status().await)))
+        .route("/pods/stop", post(async |State(b): Shared| answer(b.stop_pods().await)))
+        .route("/images", get(async |State(b): Shared| answer(b.images().await)))
+        .route(
+            "/images/import",
+            post(async |State(b): Shared, Json(r): Json<ImportRequest>| answer(b.import(&r.path).await)),
+        )
+        .route(
+            "/images/pull",
+            post(async |State(b): Shared, Json(r): Json<PullRequest>| answer(b.pull(&r.reference).await)),
+        )
+        .route(
+            "/images/remove",
+            post(async |State(b): Shared, Json(r): Json<PullRequest>| {
+                answer(b.remove_image(&r.reference).await)
+            }),
+        )
+        .with_state(backend);
+    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await?;
+    std::fs::remove_file(&address).context("removing the control socket")
+}
+
+fn answer<T: serde::Serialize>(result: anyhow::Result<T>) -> Response {
+    match result {
+        Ok(value) => Json(value).into_response(),
+        Err(error) => {
+            let failure = Failure { message: format!("{error:#}") };
+            (StatusCode::INTERNAL_SERVER_ERROR, Json(failure)).into_response()
+        }
+    }
+}
