@@ -160,7 +160,7 @@ impl Worker {
         if !memory.container_id.is_empty() {
             self.results.remove(&memory.container_id, self.kind);
         }
-        *memory = Memory { container_id: id.to_owned(), ..Memory::default() };
+        *memory = Memory { container_id: id.to_owned(), waiting: true, ..Memory::default() };
         let running = found.state.as_ref().and_then(|s| s.running.as_ref());
         let started_at = running.and_then(|r| r.started_at.as_ref()).map_or(i64::MAX, |at| at.0.as_second());
         if started_at < self.agent_start - 10 {
