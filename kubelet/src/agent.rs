@@ -19,7 +19,9 @@ use crate::objects::Objects;
 use crate::pod::spec;
 use crate::probes::ProbeManager;
 use crate::resources::amount::List;
+use crate::resources::cgroups::{self, Burstable};
 use crate::status::manager::StatusManager;
+use crate::status::qos::QosClass;
 use crate::volumes::VolumeManager;
 
 pub struct Agent {
@@ -39,6 +41,7 @@ pub struct Agent {
     pub volumes: Arc<VolumeManager>,
     pub objects: Arc<Objects>,
     pub hooks: Hooks,
+    pub burstable: Burstable,
     /// Absent on simulated nodes, whose containers read no environment.
     pub services: Option<SharedInformer<Service>>,
     /// The node's own resolv.conf.
@@ -74,6 +77,16 @@ impl Agent {
 }
 
 impl Agent {
+    /// Weighs the branch of burstable pods by what they ask for together.
+    pub async fn weigh_burstable(&self, milli_cpu: Option<i64>) {
+        let Some(milli_cpu) = milli_cpu else { return };
+        let branch = cgroups::branch(&self.config.cgroup_root, QosClass::Burstable);
+        let resources = cgroups::class_resources(QosClass::Burstable, milli_cpu);
+        if let Err(error) = self.runtime.apply_pod_cgroup(&branch, &resources).await {
+            tracing::warn!(cgroup = %branch, %error, "cannot weigh the burstable pods");
+        }
+    }
+
     /// The pod's status was told: probes that wait for one of its containers look again.
     pub fn probes_follow(&self, pod: &Pod) {
         let uid = spec::uid(pod);

@@ -142,6 +142,7 @@ impl Kubelet {
             volumes,
             objects,
             hooks,
+            burstable: cgroups::Burstable::default(),
             services,
             dns: dns::parse(&resolv_conf),
             clock,

@@ -102,6 +102,7 @@ impl Worker {
         if self.prepared {
             return Ok(());
         }
+        self.agent.weigh_burstable(self.agent.burstable.add(pod)).await;
         let cgroup = cgroups::of_pod(&self.agent.config.cgroup_root, pod);
         let resources = cgroups::pod_resources(&self.agent.config, pod);
         if let Err(error) = self.agent.runtime.apply_pod_cgroup(&cgroup, &resources).await {

@@ -267,6 +267,7 @@ impl Worker {
         self.agent.objects.unregister(uid);
         let cgroup = cgroups::of_pod(&self.agent.config.cgroup_root, &pod);
         self.agent.runtime.remove_pod_cgroup(&cgroup).await?;
+        self.agent.weigh_burstable(self.agent.burstable.remove(uid)).await;
         self.agent.status.finish(&pod);
         Ok(())
     }

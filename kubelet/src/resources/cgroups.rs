@@ -56,6 +56,29 @@ pub fn pod_resources(config: &Config, pod: &Pod) -> Resources {
     resources
 }
 
+/// CPU that burstable pods ask for, by uid: together they set the weight of their branch.
+#[derive(Debug, Default)]
+pub struct Burstable(parking_lot::Mutex<std::collections::HashMap<String, i64>>);
+
+impl Burstable {
+    /// Counts the pod; the new sum, for a burstable one that was not counted.
+    pub fn add(&self, pod: &Pod) -> Option<i64> {
+        if qos::of(pod) != QosClass::Burstable {
+            return None;
+        }
+        let request = pod::total(pod, Which::Requests).get("cpu").copied().unwrap_or(0);
+        let mut pods = self.0.lock();
+        let before = pods.insert(spec::uid(pod).to_owned(), request);
+        (before != Some(request)).then(|| pods.values().sum())
+    }
+
+    /// The new sum, where the pod was counted.
+    pub fn remove(&self, uid: &str) -> Option<i64> {
+        let mut pods = self.0.lock();
+        pods.remove(uid).map(|_| pods.values().sum())
+    }
+}
+
 /// Settings of a class's branch, given the CPU its pods ask for together.
 pub fn class_resources(class: QosClass, milli_cpu: i64) -> Resources {
     let milli_cpu = if class == QosClass::BestEffort { 0 } else { milli_cpu };
