@@ -2,13 +2,29 @@
 //!
 //! A kind without a line here has no rules beyond those of its schema and of [`crate::registry::Rules`].
 
+mod admission_registration;
 mod apiextensions;
 mod apps;
+mod at;
+mod autoscaling;
 mod batch;
 mod certificates;
+mod coordination;
 mod core;
+mod diff;
+mod discovery;
 mod fill;
+mod flow_control;
+mod networking;
+mod node;
 mod pod_spec;
+mod policy;
+mod rbac;
+mod resource;
+mod scheduling;
+mod storage;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 
@@ -25,13 +41,27 @@ pub fn extensions(extensions: &mut Extensions) {
 /// The strategy of a built-in resource.
 pub fn strategy(group: &str, resource: &str) -> Arc<dyn Strategy> {
     match (group, resource) {
+        ("", "configmaps") => Arc::new(core::config_map::ConfigMap),
+        ("", "endpoints") => Arc::new(core::endpoints::Endpoints),
+        ("", "limitranges") => Arc::new(core::limit_range::LimitRange),
         ("", "namespaces") => Arc::new(core::namespace::Namespace),
+        ("", "nodes") => Arc::new(core::node::Node),
         ("", "persistentvolumeclaims") => Arc::new(core::persistent_volume_claim::PersistentVolumeClaim),
         ("", "persistentvolumes") => Arc::new(core::persistent_volume::PersistentVolume),
         ("", "pods") => Arc::new(core::pod::Pod),
         ("", "podtemplates") => Arc::new(core::pod_template::PodTemplate),
         ("", "replicationcontrollers") => Arc::new(core::replication_controller::ReplicationController),
+        ("", "resourcequotas") => Arc::new(core::resource_quota::ResourceQuota),
+        ("", "secrets") => Arc::new(core::secret::Secret),
         ("", "services") => Arc::new(core::service::Service),
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => {
+            Arc::new(admission_registration::WebhookConfiguration { mutating: true })
+        }
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => {
+            Arc::new(admission_registration::WebhookConfiguration { mutating: false })
+        }
+        ("admissionregistration.k8s.io", _) => Arc::new(admission_registration::Policy),
+        ("apps", "controllerrevisions") => Arc::new(apps::controller_revision::ControllerRevision),
         ("apps", "daemonsets") => Arc::new(apps::daemon_set::DaemonSet),
         ("apiextensions.k8s.io", "customresourcedefinitions") => {
             Arc::new(apiextensions::definition::Definition)
@@ -42,8 +72,30 @@ pub fn strategy(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("apps", "deployments") => Arc::new(apps::deployment::Deployment),
         ("apps", "replicasets") => Arc::new(apps::replica_set::ReplicaSet),
         ("apps", "statefulsets") => Arc::new(apps::stateful_set::StatefulSet),
+        ("autoscaling", "horizontalpodautoscalers") => Arc::new(autoscaling::HorizontalPodAutoscaler),
         ("batch", "cronjobs") => Arc::new(batch::cron_job::CronJob),
         ("batch", "jobs") => Arc::new(batch::job::Job),
+        ("coordination.k8s.io", "leases") => Arc::new(coordination::Lease),
+        ("discovery.k8s.io", "endpointslices") => Arc::new(discovery::EndpointSlice),
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => Arc::new(flow_control::FlowSchema),
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => {
+            Arc::new(flow_control::PriorityLevelConfiguration)
+        }
+        ("networking.k8s.io", "ingressclasses") => Arc::new(networking::ingress_class::IngressClass),
+        ("networking.k8s.io", "ingresses") => Arc::new(networking::ingress::Ingress),
+        ("networking.k8s.io", "networkpolicies") => Arc::new(networking::network_policy::NetworkPolicy),
+        ("node.k8s.io", "runtimeclasses") => Arc::new(node::RuntimeClass),
+        ("policy", "poddisruptionbudgets") => Arc::new(policy::PodDisruptionBudget),
+        ("rbac.authorization.k8s.io", "clusterrolebindings") => Arc::new(rbac::Binding { namespaced: false }),
+        ("rbac.authorization.k8s.io", "clusterroles") => Arc::new(rbac::Role { namespaced: false }),
+        ("rbac.authorization.k8s.io", "rolebindings") => Arc::new(rbac::Binding { namespaced: true }),
+        ("rbac.authorization.k8s.io", "roles") => Arc::new(rbac::Role { namespaced: true }),
+        ("resource.k8s.io", "resourceclaims") => Arc::new(resource::ResourceClaim),
+        ("resource.k8s.io", "resourceclaimtemplates") => Arc::new(resource::ResourceClaimTemplate),
+        ("resource.k8s.io", "resourceslices") => Arc::new(resource::ResourceSlice),
+        ("scheduling.k8s.io", "priorityclasses") => Arc::new(scheduling::PriorityClass),
+        ("storage.k8s.io", "csidrivers") => Arc::new(storage::csi_driver::CsiDriver),
+        ("storage.k8s.io", "storageclasses") => Arc::new(storage::storage_class::StorageClass),
         _ => Arc::new(Plain),
     }
 }

@@ -115,8 +115,7 @@ impl Rules {
                 _ => Durability::Durable,
             },
             name: match is {
-                ("", "namespaces") => names::name_is_dns_label,
-                ("", "services") => names::name_is_dns_1035_label,
+                ("", "namespaces" | "services") | ("apps", "statefulsets") => names::name_is_dns_label,
                 ("rbac.authorization.k8s.io", _) | (_, "events") => names::name_is_path_segment,
                 ("certificates.k8s.io", _) | ("networking.k8s.io", "ipaddresses") => {
                     names::name_is_path_segment

@@ -1,3 +1,4 @@
-//! certificates.k8s.io
+//! The certificates group.
 
+pub mod signer;
 pub mod signing_request;

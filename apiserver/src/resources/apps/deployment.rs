@@ -1,11 +1,16 @@
 //! Deployments.
 
+pub mod validate;
+
+use knarr_api::field::ErrorList;
 use serde_json::{Value, json};
 
 use crate::object;
 use crate::registry::{Context, Strategy};
 use crate::resources::fill;
 use crate::resources::pod_spec;
+
+pub use validate::parsed_selector;
 
 pub struct Deployment;
 
@@ -27,6 +32,18 @@ impl Strategy for Deployment {
 
     fn prepare_for_create(&self, _: &Context<'_>, object: &mut Value) {
         object["status"] = json!({});
+    }
+
+    fn validate(&self, _: &Context<'_>, object: &Value) -> ErrorList {
+        validate::spec(object)
+    }
+
+    fn validate_update(&self, _: &Context<'_>, object: &Value, old: &Value) -> ErrorList {
+        validate::update(object, old)
+    }
+
+    fn validate_status_update(&self, _: &Context<'_>, object: &Value, old: &Value) -> ErrorList {
+        validate::status_update(object, old)
     }
 
     fn prepare_for_update(&self, _: &Context<'_>, object: &mut Value, old: &Value) {

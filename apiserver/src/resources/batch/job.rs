@@ -1,5 +1,10 @@
 //! Jobs.
 
+mod indexes;
+mod status;
+pub mod validate;
+
+use knarr_api::field::ErrorList;
 use serde_json::{Value, json};
 
 use crate::object;
@@ -20,7 +25,54 @@ impl Strategy for Job {
 
     fn prepare_for_create(&self, _: &Context<'_>, object: &mut Value) {
         object["status"] = json!({});
+        if !object.pointer("/spec/manualSelector").and_then(Value::as_bool).unwrap_or_default() {
+            generate_selector(object);
+        }
     }
+
+    fn validate(&self, _: &Context<'_>, object: &Value) -> ErrorList {
+        validate::create(object)
+    }
+
+    fn validate_update(&self, _: &Context<'_>, object: &Value, old: &Value) -> ErrorList {
+        validate::update(object, old)
+    }
+
+    fn validate_status_update(&self, _: &Context<'_>, object: &Value, old: &Value) -> ErrorList {
+        status::update(object, old)
+    }
+}
+
+const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
+
+/// The labels that a job's pods carry: by name and by identity, as of old and with a prefix.
+fn generated_labels<'a>(name: &'a str, uid: &'a str) -> [(&'static str, &'a str); 4] {
+    [
+        ("controller-uid", uid),
+        ("job-name", name),
+        (CONTROLLER_UID, uid),
+        ("batch.kubernetes.io/job-name", name),
+    ]
+}
+
+/// Makes a job choose its own pods and no others. What the author wrote stays, for validation to judge.
+pub fn generate_selector(job: &mut Value) {
+    let (name, uid) = (object::name(job).to_owned(), object::uid(job).to_owned());
+    let spec = object::map_at(job, "spec");
+    let labels = object::map_at(object::map_at(object::map_at(spec, "template"), "metadata"), "labels");
+    for (key, value) in generated_labels(&name, &uid) {
+        fill::nil(labels, key, value);
+    }
+    fill::nil(object::map_at(object::map_at(spec, "selector"), "matchLabels"), CONTROLLER_UID, uid);
+}
+
+/// Whether a job rests and none of its pods runs any more.
+fn is_suspended(job: &Value) -> bool {
+    let suspended = job.pointer("/spec/suspend").and_then(Value::as_bool).unwrap_or_default();
+    let started = job.pointer("/status/startTime").is_some();
+    let conditions = job.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+    let told = conditions.filter(|condition| condition["type"] == "Suspended").any(|c| c["status"] == "True");
+    suspended && (!started || told)
 }
 
 /// A job's spec; in a CronJob's template only the pod is completed.

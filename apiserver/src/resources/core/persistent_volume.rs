@@ -1,5 +1,8 @@
 //! PersistentVolumes.
 
+mod validate;
+
+use knarr_api::field::ErrorList;
 use serde_json::{Value, json};
 
 use crate::object;
@@ -24,6 +27,14 @@ impl Strategy for PersistentVolume {
         object["status"] = json!({
             "phase": "Pending", "lastPhaseTransitionTime": object::timestamp(cx.now),
         });
+    }
+
+    fn validate(&self, _: &Context<'_>, object: &Value) -> ErrorList {
+        validate::volume(object)
+    }
+
+    fn validate_update(&self, _: &Context<'_>, object: &Value, old: &Value) -> ErrorList {
+        validate::update(object, old)
     }
 
     fn prepare_for_status_update(&self, cx: &Context<'_>, object: &mut Value, old: &Value) {

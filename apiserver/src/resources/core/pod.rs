@@ -4,10 +4,16 @@ pub mod binding;
 mod defaults;
 mod ephemeral_containers;
 pub mod eviction;
-mod level_resources;
+pub mod level_resources;
+mod prepare;
 mod resize;
+mod status;
+#[cfg(test)]
+mod tests;
+mod validate;
 
-use serde_json::{Value, json};
+use knarr_api::field::ErrorList;
+use serde_json::Value;
 
 use crate::object;
 use crate::registry::{Context, Strategy, UpdateStrategy};
@@ -20,7 +26,28 @@ impl Strategy for Pod {
     }
 
     fn prepare_for_create(&self, _: &Context<'_>, object: &mut Value) {
-        object["status"] = json!({"phase": "Pending", "qosClass": qos_class(object)});
+        prepare::status(object, qos_class(object));
+        prepare::label_keys(object);
+    }
+
+    fn validate(&self, _: &Context<'_>, object: &Value) -> ErrorList {
+        validate::create(object)
+    }
+
+    fn validate_update(&self, _: &Context<'_>, object: &Value, old: &Value) -> ErrorList {
+        validate::update(object, old)
+    }
+
+    fn validate_status_update(&self, _: &Context<'_>, object: &Value, old: &Value) -> ErrorList {
+        status::update(object, old)
+    }
+
+    fn subresource(&self, name: &str) -> Option<&dyn UpdateStrategy> {
+        match name {
+            "ephemeralcontainers" => Some(&ephemeral_containers::EphemeralContainers),
+            "resize" => Some(&resize::Resize),
+            _ => None,
+        }
     }
 
     fn prepare_for_status_update(&self, _: &Context<'_>, object: &mut Value, old: &Value) {
@@ -31,13 +58,8 @@ impl Strategy for Pod {
         if let (None, Some(class)) = (status.get("qosClass"), kept) {
             status["qosClass"] = class;
         }
-    }
-
-    fn subresource(&self, name: &str) -> Option<&dyn UpdateStrategy> {
-        match name {
-            "ephemeralcontainers" => Some(&ephemeral_containers::EphemeralContainers),
-            "resize" => Some(&resize::Resize),
-            _ => None,
+        if let Some(old) = old.get("status") {
+            prepare::keep_observed_generations(status, old);
         }
     }
 
@@ -53,17 +75,6 @@ impl Strategy for Pod {
         }
         Some(if period < 0 { 1 } else { period })
     }
-}
-
-/// Replaces the new pod by the old one with what `change` takes over from the new; the writer's resourceVersion
-/// and managed fields stay.
-fn keep_all_but(object: &mut Value, old: &Value, change: impl FnOnce(&Value, &mut Value)) {
-    let mut pod = old.clone();
-    change(object, &mut pod);
-    for field in ["resourceVersion", "managedFields"] {
-        object::copy_meta(&mut pod, object, field);
-    }
-    *object = pod;
 }
 
 /// The quality of service that a pod's requests and limits earn it.
@@ -89,32 +100,5 @@ pub fn qos_class(pod: &Value) -> &'static str {
         (false, _) => "BestEffort",
         (true, true) => "Guaranteed",
         (true, false) => "Burstable",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_and_limits_decide_the_quality_of_service() {
-        let pod = |resources: Value| json!({"spec": {"containers": [{"resources": resources}]}});
-        let both = json!({"cpu": "1", "memory": "1Gi"});
-        assert_eq!(qos_class(&pod(json!({}))), "BestEffort");
-        assert_eq!(qos_class(&pod(json!({"requests": {"cpu": "1"}}))), "Burstable");
-        assert_eq!(qos_class(&pod(json!({"limits": both, "requests": both}))), "Guaranteed");
-        assert_eq!(
-            qos_class(&pod(json!({"limits": both, "requests": {"cpu": "500m", "memory": "1Gi"}}))),
-            "Burstable"
-        );
-    }
-
-    #[test]
-    fn a_pod_on_no_node_ends_at_once() {
-        let pod = json!({"spec": {"terminationGracePeriodSeconds": 30}});
-        assert_eq!(Pod.grace_period(&pod, None), Some(0));
-        let placed = json!({"spec": {"terminationGracePeriodSeconds": 30, "nodeName": "n"}});
-        assert_eq!(Pod.grace_period(&placed, None), Some(30));
-        assert_eq!(Pod.grace_period(&placed, Some(5)), Some(5));
     }
 }

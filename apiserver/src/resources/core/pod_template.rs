@@ -1,8 +1,10 @@
 //! PodTemplates.
 
+use knarr_api::field::ErrorList;
 use serde_json::Value;
 
-use crate::registry::Strategy;
+use crate::registry::{Context, Strategy};
+use crate::resources::at::At;
 use crate::resources::pod_spec;
 
 pub struct PodTemplate;
@@ -10,5 +12,11 @@ pub struct PodTemplate;
 impl Strategy for PodTemplate {
     fn set_defaults(&self, object: &mut Value) {
         pod_spec::defaults::template(object, "template");
+    }
+
+    fn validate(&self, _: &Context<'_>, object: &Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        pod_spec::validate_template(&At::root(object).at("template"), &mut errors);
+        errors
     }
 }

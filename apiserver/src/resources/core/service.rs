@@ -2,12 +2,17 @@
 
 mod allocate;
 mod defaults;
+mod retype;
+mod validate;
 
 use async_trait::async_trait;
+use knarr_api::field::ErrorList;
 use knarr_api::status::Status;
 use serde_json::{Value, json};
 
 use crate::registry::{Context, Strategy, Undo};
+
+pub use validate::balancer_status;
 
 pub struct Service;
 
@@ -21,10 +26,20 @@ impl Strategy for Service {
         object["status"] = json!({"loadBalancer": {}});
     }
 
-    fn prepare_for_update(&self, _: &Context<'_>, object: &mut Value, _: &Value) {
-        if allocate::service_type(object) != "LoadBalancer" {
-            object["status"]["loadBalancer"] = json!({});
-        }
+    fn prepare_for_update(&self, _: &Context<'_>, object: &mut Value, old: &Value) {
+        retype::drop_unneeded(object, old);
+    }
+
+    fn validate(&self, _: &Context<'_>, object: &Value) -> ErrorList {
+        validate::service(object, None)
+    }
+
+    fn validate_update(&self, _: &Context<'_>, object: &Value, old: &Value) -> ErrorList {
+        validate::update(object, old)
+    }
+
+    fn validate_status_update(&self, _: &Context<'_>, object: &Value, old: &Value) -> ErrorList {
+        validate::status_update(object, old)
     }
 
     async fn begin_create(&self, cx: &Context<'_>, object: &mut Value) -> Result<Undo, Status> {
@@ -32,6 +47,7 @@ impl Strategy for Service {
     }
 
     async fn begin_update(&self, cx: &Context<'_>, object: &mut Value, old: &Value) -> Result<Undo, Status> {
+        retype::follow_single_address(object, old);
         allocate::keep_allocated(object, old);
         allocate::begin(cx, object, Some(old)).await
     }

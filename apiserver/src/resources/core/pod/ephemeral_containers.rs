@@ -1,51 +1,55 @@
-//! `pods/ephemeralcontainers`: containers for debugging are added to a running pod, never changed or removed.
+//! `pods/ephemeralcontainers`: containers that come to debug a pod, and stay.
 
-use knarr_api::field::{Error, ErrorList, Path};
-use serde_json::{Value, json};
+use knarr_api::field::{Error, ErrorList, Path, quote};
+use serde_json::Value;
 
-use crate::object;
+use super::{resize, validate};
 use crate::registry::{Context, UpdateStrategy};
+use crate::resources::at::At;
+use crate::resources::diff::diff;
+use crate::resources::pod_spec;
 
 pub struct EphemeralContainers;
 
 impl UpdateStrategy for EphemeralContainers {
     fn prepare_for_update(&self, _: &Context<'_>, object: &mut Value, old: &Value) {
-        super::keep_all_but(object, old, |new, pod| {
-            let given = new.pointer("/spec/ephemeralContainers").cloned().unwrap_or_else(|| json!([]));
-            object::map_at(pod, "spec")["ephemeralContainers"] = given;
-        });
+        let wanted = object.pointer_mut("/spec/ephemeralContainers").map(Value::take);
+        resize::keep_all(object, old);
+        match wanted {
+            Some(wanted) => object["spec"]["ephemeralContainers"] = wanted,
+            None => {
+                let spec = object.get_mut("spec").and_then(Value::as_object_mut);
+                spec.map(|spec| spec.remove("ephemeralContainers"));
+            }
+        }
     }
 
     fn validate_update(&self, _: &Context<'_>, object: &Value, old: &Value) -> ErrorList {
-        let path = Path::new("spec").child("ephemeralContainers");
-        let mut errors = ErrorList::new();
-        for known in containers(old, "ephemeralContainers") {
-            let name = known["name"].as_str().unwrap_or_default();
-            match containers(object, "ephemeralContainers").find(|container| container["name"] == name) {
-                Some(container) if container == known => {}
-                Some(_) => {
-                    let why = format!("existing ephemeral containers {name:?} may not be changed");
-                    errors.push(Error::forbidden(&path, why));
-                }
-                None => {
-                    let why = format!("existing ephemeral containers {name:?} may not be removed");
-                    errors.push(Error::forbidden(&path, why));
-                }
-            }
+        if pod_spec::is_mirror(old) {
+            let detail = "static pods do not support ephemeral containers";
+            return Error::forbidden(&Path::new(""), detail).into();
         }
-        let taken = ["containers", "initContainers"].into_iter().flat_map(|kind| containers(object, kind));
-        let mut names: Vec<&Value> = taken.map(|container| &container["name"]).collect();
-        for (at, container) in containers(object, "ephemeralContainers").enumerate() {
-            let name = &container["name"];
-            if names.contains(&name) {
-                errors.push(Error::duplicate(&path.index(at).child("name"), name));
+        let mut errors = validate::always(object);
+        let (spec, was) = (At::root(object).at("spec"), At::root(old).at("spec"));
+        let at = spec.at("ephemeralContainers");
+        for old in was.list("ephemeralContainers") {
+            let name = At::root(old).text("name");
+            let new = spec.list("ephemeralContainers").iter().rfind(|new| At::root(new).text("name") == name);
+            match new {
+                None => {
+                    let detail =
+                        format!("existing ephemeral containers {} may not be removed\n", quote(name));
+                    errors.push(at.forbidden(detail));
+                }
+                Some(new) if new != old => {
+                    let shown = diff(old, new);
+                    let detail =
+                        format!("existing ephemeral containers {} may not be changed\n{shown}", quote(name));
+                    errors.push(at.forbidden(detail));
+                }
+                Some(_) => {}
             }
-            names.push(name);
         }
         errors
     }
-}
-
-fn containers<'a>(pod: &'a Value, kind: &str) -> impl Iterator<Item = &'a Value> {
-    pod.pointer(&format!("/spec/{kind}")).and_then(Value::as_array).into_iter().flatten()
 }

@@ -17,11 +17,11 @@ pub fn service_type(service: &Value) -> &str {
     service.pointer("/spec/type").and_then(Value::as_str).unwrap_or("ClusterIP")
 }
 
-fn needs_address(service: &Value) -> bool {
+pub fn needs_address(service: &Value) -> bool {
     matches!(service_type(service), "ClusterIP" | "NodePort" | "LoadBalancer")
 }
 
-fn needs_node_ports(service: &Value) -> bool {
+pub fn needs_node_ports(service: &Value) -> bool {
     match service_type(service) {
         "NodePort" => true,
         "LoadBalancer" => {
@@ -31,7 +31,7 @@ fn needs_node_ports(service: &Value) -> bool {
     }
 }
 
-fn needs_health_port(service: &Value) -> bool {
+pub fn needs_health_port(service: &Value) -> bool {
     service_type(service) == "LoadBalancer"
         && service.pointer("/spec/externalTrafficPolicy").and_then(Value::as_str) == Some("Local")
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::allocate::service_type;
 use crate::object;
+use crate::resources::fill;
 
 /// The lifetime of client-IP affinity where none is given: three hours.
 const AFFINITY_SECONDS: i64 = 10_800;
@@ -49,7 +50,14 @@ fn set_policies(object: &mut Value) {
     if kind != "ExternalName" && spec.get("internalTrafficPolicy").is_none_or(Value::is_null) {
         spec["internalTrafficPolicy"] = json!("Cluster");
     }
-    if kind == "LoadBalancer" && spec.get("allocateLoadBalancerNodePorts").is_none_or(Value::is_null) {
-        spec["allocateLoadBalancerNodePorts"] = json!(true);
+    if kind == "LoadBalancer" {
+        fill::nil(spec, "allocateLoadBalancerNodePorts", true);
+        if let Some(balancer) = object.pointer_mut("/status/loadBalancer") {
+            for ingress in fill::items(balancer, "ingress") {
+                if ingress.get("ip").is_some_and(|ip| !fill::is_zero(ip)) {
+                    fill::nil(ingress, "ipMode", "VIP");
+                }
+            }
+        }
     }
 }
