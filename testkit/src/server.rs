@@ -62,7 +62,8 @@ impl TestServer {
 
     /// Writes what every cluster has from its first second: namespaces, roles and the rest.
     pub async fn bootstrap(&self) {
-        let address = std::net::IpAddr::from([127, 0, 0, 1]);
+        // Endpoints refuse loopback addresses; this one is for documentation and routed nowhere.
+        let address = std::net::IpAddr::from([192, 0, 2, 1]);
         let settings = Settings {
             advertise_address: address,
             secure_port: 6443,

@@ -18,7 +18,12 @@ const PORT: u16 = 443;
 const RETRY: std::time::Duration = std::time::Duration::from_secs(10);
 
 pub(super) fn items(settings: &Settings) -> Vec<Item> {
-    vec![service(settings), endpoints(settings), endpoint_slice(settings)]
+    let mut items = vec![service(settings)];
+    // A machine without a network has no address that pods could reach, and endpoints take no loopback address.
+    if !settings.advertise_address.is_loopback() {
+        items.extend([endpoints(settings), endpoint_slice(settings)]);
+    }
+    items
 }
 
 fn service(settings: &Settings) -> Item {
@@ -126,8 +131,9 @@ impl KubernetesService {
         });
         let mut changes = stream::select_all(watched);
         while let Some(index) = changes.next().await {
-            while let Err(status) = apply(&self.loopback, &items[index]).await {
-                tracing::warn!(path = items[index].path(), %status, "the kubernetes service could not be repaired");
+            let Some(item) = items.get(index) else { continue };
+            while let Err(status) = apply(&self.loopback, item).await {
+                tracing::warn!(path = item.path(), %status, "the kubernetes service could not be repaired");
                 tokio::time::sleep(RETRY).await;
             }
         }

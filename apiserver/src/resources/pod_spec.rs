@@ -18,6 +18,7 @@ mod spread;
 mod template;
 mod validate;
 pub mod volumes;
+pub mod warnings;
 mod windows;
 pub mod workload;
 

@@ -61,6 +61,10 @@ impl Strategy for DaemonSet {
         let annotations = object::metadata_mut(object).entry("annotations").or_insert_with(|| json!({}));
         annotations[TEMPLATE_GENERATION] = next.to_string().into();
     }
+    fn warnings(&self, _: &Context<'_>, object: &Value, old: Option<&Value>) -> Vec<String> {
+        pod_spec::warnings::of_workload(object, old, "Pod names and hostnames")
+    }
+
     fn validate(&self, _: &Context<'_>, object: &Value) -> ErrorList {
         validate(object)
     }

@@ -30,6 +30,10 @@ impl Strategy for Job {
         }
     }
 
+    fn warnings(&self, _: &Context<'_>, object: &Value, old: Option<&Value>) -> Vec<String> {
+        pod_spec::warnings::of_workload(object, old, "Pod names and hostnames")
+    }
+
     fn validate(&self, _: &Context<'_>, object: &Value) -> ErrorList {
         validate::create(object)
     }

@@ -17,6 +17,8 @@ use serde_json::Value;
 
 use crate::object;
 use crate::registry::{Context, Strategy, UpdateStrategy};
+use crate::resources::at::At;
+use crate::resources::pod_spec;
 
 pub struct Pod;
 
@@ -28,6 +30,17 @@ impl Strategy for Pod {
     fn prepare_for_create(&self, _: &Context<'_>, object: &mut Value) {
         prepare::status(object, qos_class(object));
         prepare::label_keys(object);
+    }
+
+    fn warnings(&self, _: &Context<'_>, object: &Value, old: Option<&Value>) -> Vec<String> {
+        // Few people change pods by hand, and many programs do.
+        if old.is_some() {
+            return Vec::new();
+        }
+        let mut warnings: Vec<String> =
+            pod_spec::warnings::name(object::name(object), "the Pod's hostname").into_iter().collect();
+        warnings.extend(pod_spec::warnings::of(&At::root(object)));
+        warnings
     }
 
     fn validate(&self, _: &Context<'_>, object: &Value) -> ErrorList {

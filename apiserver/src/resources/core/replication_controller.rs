@@ -27,6 +27,10 @@ impl Strategy for ReplicationController {
     fn prepare_for_create(&self, _: &Context<'_>, object: &mut Value) {
         object["status"] = json!({"replicas": 0});
     }
+    fn warnings(&self, _: &Context<'_>, object: &Value, old: Option<&Value>) -> Vec<String> {
+        pod_spec::warnings::of_workload(object, old, "Pod names and hostnames")
+    }
+
     fn validate(&self, _: &Context<'_>, object: &Value) -> ErrorList {
         validate(object)
     }

@@ -30,6 +30,10 @@ impl Strategy for Service {
         retype::drop_unneeded(object, old);
     }
 
+    fn warnings(&self, _: &Context<'_>, object: &Value, _: Option<&Value>) -> Vec<String> {
+        validate::warnings(object)
+    }
+
     fn validate(&self, _: &Context<'_>, object: &Value) -> ErrorList {
         validate::service(object, None)
     }

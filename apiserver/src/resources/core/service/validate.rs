@@ -419,6 +419,36 @@ pub fn balancer_status(
     }
 }
 
+/// What the author should know although the Service is valid.
+pub fn warnings(object: &Value) -> Vec<String> {
+    let root = At::root(object);
+    let spec = root.at("spec");
+    let mut warnings = Vec::new();
+    let mut warn = |when: bool, text: &str| {
+        if when {
+            warnings.push(text.to_owned());
+        }
+    };
+    let (headless, by_name) = (is_headless(&spec), spec.text("type") == "ExternalName");
+    let external = spec.filled("externalIPs");
+    let hinted = root.at("metadata").at("annotations").has(HINTS);
+    warn(hinted, &format!("annotation {HINTS} is deprecated, please use {MODE} instead"));
+    warn(headless && spec.filled("loadBalancerIP"), "spec.loadBalancerIP is ignored for headless services");
+    warn(headless && external, "spec.externalIPs is ignored for headless services");
+    let sticky = spec.text("sessionAffinity") != "None";
+    warn(headless && sticky, "spec.SessionAffinity is ignored for headless services");
+    warn(
+        external && !headless && !by_name,
+        "spec.externalIPs is deprecated and may no longer be implemented in some clusters",
+    );
+    warn(external && by_name, "spec.externalIPs is ignored when spec.type is \"ExternalName\"");
+    let named = spec.filled("externalName");
+    warn(named && !by_name, "spec.externalName is ignored when spec.type is not \"ExternalName\"");
+    let close = spec.text("trafficDistribution") == "PreferClose";
+    warn(close, "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"");
+    warnings
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
