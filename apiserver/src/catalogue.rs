@@ -170,7 +170,11 @@ impl Storage {
 
     /// `deployments.apps`, `pods`
     pub fn full_name(&self) -> String {
-        if self.group.is_empty() { self.resource.to_string() } else { format!("{}.{}", self.resource, self.group) }
+        if self.group.is_empty() {
+            self.resource.to_string()
+        } else {
+            format!("{}.{}", self.resource, self.group)
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, proto,
+    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    proto,
 };
 
 use crate::request_info::RequestInfo;
@@ -128,7 +129,10 @@ impl Metrics {
     }
 
     /// The text exposition. `stored` are the resources and how many objects there are of each.
-    pub fn render<'a>(&self, stored: impl Iterator<Item = (&'a str, usize)>) -> Result<Vec<u8>, prometheus::Error> {
+    pub fn render<'a>(
+        &self,
+        stored: impl Iterator<Item = (&'a str, usize)>,
+    ) -> Result<Vec<u8>, prometheus::Error> {
         self.objects.reset();
         for (resource, count) in stored {
             self.objects.with_label_values(&[resource]).set(i64::try_from(count).unwrap_or(i64::MAX));

@@ -103,7 +103,8 @@ impl ApiServer {
             registry.set_admission(admission.clone());
         }
         let health = Health::new();
-        let synced = move || if cache.is_loaded() { Ok(()) } else { Err("the store is being read".to_owned()) };
+        let synced =
+            move || if cache.is_loaded() { Ok(()) } else { Err("the store is being read".to_owned()) };
         health.add("informer-sync", false, Arc::new(synced));
         let server = Self(Arc::new(Inner {
             registry,

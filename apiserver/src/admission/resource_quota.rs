@@ -56,7 +56,9 @@ impl ResourceQuota {
         let known: Vec<Value> = self.lookup.list(QUOTAS, Some(namespace))?;
         let mut live = Vec::with_capacity(known.len());
         for quota in known {
-            live.extend(self.lookup.live::<Value>(QUOTAS, namespace, text(&quota["metadata"]["name"])).await?);
+            live.extend(
+                self.lookup.live::<Value>(QUOTAS, namespace, text(&quota["metadata"]["name"])).await?,
+            );
         }
         Ok(live)
     }
@@ -83,7 +85,9 @@ impl ResourceQuota {
             match self.loopback.update(&path, &quota).await {
                 Ok(_) => {}
                 // What was charged to other quotas before stays until the controller counts again.
-                Err(status) if status.is(reason::CONFLICT) || status.is(reason::NOT_FOUND) => return Ok(false),
+                Err(status) if status.is(reason::CONFLICT) || status.is(reason::NOT_FOUND) => {
+                    return Ok(false);
+                }
                 Err(status) => return Err(status),
             }
         }
@@ -100,15 +104,21 @@ fn charges(attributes: &Attributes, kind: Kind, quotas: Vec<Value>) -> Result<Ve
     for quota in quotas {
         let hard = resources(&quota["status"]["hard"]);
         let counted = |usage: &Resources| -> Resources {
-            usage.iter().filter(|(name, _)| hard.contains_key(*name)).map(|(n, a)| (n.clone(), a.clone())).collect()
+            usage
+                .iter()
+                .filter(|(name, _)| hard.contains_key(*name))
+                .map(|(n, a)| (n.clone(), a.clone()))
+                .collect()
         };
-        let restricted: Vec<&String> = hard.keys().filter(|name| new.contains_key(*name) || kind.counts(name)).collect();
+        let restricted: Vec<&String> =
+            hard.keys().filter(|name| new.contains_key(*name) || kind.counts(name)).collect();
         if restricted.is_empty() || !scopes::select(&quota["spec"], kind, object) {
             continue;
         }
         let name = text(&quota["metadata"]["name"]).to_owned();
         if kind == Kind::Pod {
-            constrain(object, &restricted).map_err(|why| attributes.forbidden(format!("failed quota: {name}: {why}")))?;
+            constrain(object, &restricted)
+                .map_err(|why| attributes.forbidden(format!("failed quota: {name}: {why}")))?;
         }
         let used = resources(&quota["status"]["used"]);
         if let Some(unknown) = unknown(&restricted, &used) {
@@ -128,7 +138,8 @@ fn charges(attributes: &Attributes, kind: Kind, quotas: Vec<Value>) -> Result<Ve
         let exceeded: Vec<&String> = delta.keys().filter(|name| total[*name] > hard[*name]).collect();
         if !exceeded.is_empty() {
             let shown = |amounts: &Resources| {
-                let parts: Vec<String> = exceeded.iter().map(|name| format!("{name}={}", amounts[*name])).collect();
+                let parts: Vec<String> =
+                    exceeded.iter().map(|name| format!("{name}={}", amounts[*name])).collect();
                 parts.join(",")
             };
             return Err(attributes.forbidden(format!(
@@ -173,7 +184,9 @@ fn constrain(pod: &Value, restricted: &[&String]) -> Result<(), String> {
         return Ok(());
     }
     let mut missing = Vec::new();
-    for (name, side, resource) in CHECKED.iter().filter(|(name, ..)| restricted.iter().any(|known| known == name)) {
+    for (name, side, resource) in
+        CHECKED.iter().filter(|(name, ..)| restricted.iter().any(|known| known == name))
+    {
         let mut silent: Vec<&str> = ["containers", "initContainers"]
             .iter()
             .flat_map(|list| items(&pod["spec"][*list]))
@@ -242,7 +255,8 @@ mod tests {
 
     #[test]
     fn usage_is_added_until_it_is_too_much() {
-        let quotas = quota(json!({"pods": "2", "requests.cpu": "1"}), json!({"pods": "1", "requests.cpu": "500m"}));
+        let quotas =
+            quota(json!({"pods": "2", "requests.cpu": "1"}), json!({"pods": "1", "requests.cpu": "500m"}));
         let fits = charges(&pod(json!({"cpu": "500m"})), Kind::Pod, quotas.clone()).unwrap();
         assert_eq!(fits[0].used["requests.cpu"].to_string(), "1");
         assert_eq!(fits[0].used["pods"].to_string(), "2");
@@ -252,12 +266,19 @@ mod tests {
             r#"pods "web" is forbidden: exceeded quota: q, requested: requests.cpu=600m, used: requests.cpu=500m, limited: requests.cpu=1"#
         );
         let silent = charges(&pod(json!({})), Kind::Pod, quotas).err().unwrap();
-        assert_eq!(silent.message, r#"pods "web" is forbidden: failed quota: q: must specify requests.cpu for: c"#);
+        assert_eq!(
+            silent.message,
+            r#"pods "web" is forbidden: failed quota: q: must specify requests.cpu for: c"#
+        );
     }
 
     #[test]
     fn a_quota_that_was_not_counted_yet_lets_nothing_in() {
-        let refused = charges(&pod(json!({})), Kind::Pod, quota(json!({"pods": "2"}), json!({}))).err().unwrap();
-        assert_eq!(refused.message, r#"pods "web" is forbidden: status unknown for quota: q, resources: pods"#);
+        let refused =
+            charges(&pod(json!({})), Kind::Pod, quota(json!({"pods": "2"}), json!({}))).err().unwrap();
+        assert_eq!(
+            refused.message,
+            r#"pods "web" is forbidden: status unknown for quota: q, resources: pods"#
+        );
     }
 }

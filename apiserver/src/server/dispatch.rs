@@ -68,7 +68,8 @@ impl Inner {
         match info.path.as_str() {
             "/version" | "/version/" => document(&request, pretty, &version::document()),
             "/metrics" => {
-                let resources: Vec<_> = catalogue.resources().filter_map(|resource| resource.stored()).collect();
+                let resources: Vec<_> =
+                    catalogue.resources().filter_map(|resource| resource.stored()).collect();
                 let counts = resources.iter().map(|storage| (storage.full_name(), storage.cache.len()));
                 let counts: std::collections::BTreeMap<String, usize> = counts.collect();
                 let counts = counts.iter().map(|(name, count)| (name.as_str(), *count));

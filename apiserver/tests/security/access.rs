@@ -236,12 +236,14 @@ async fn a_quota_is_spent_once_however_many_ask_at_the_same_time() {
     quota["status"] = json!({"hard": hard, "used": {"count/configmaps": "0"}});
     cluster.admin(Method::PUT, &format!("{path}/few/status"), quota).await.ok();
     eventually("the quota is known to be counted", async || {
-        let seen = cluster.admin(Method::GET, &format!("{path}/few?resourceVersion=0"), Value::Null).await.body;
+        let seen =
+            cluster.admin(Method::GET, &format!("{path}/few?resourceVersion=0"), Value::Null).await.body;
         seen["status"]["used"]["count/configmaps"] == "0"
     })
     .await;
     let create = async |number: usize| {
-        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("c{number}")}});
+        let object =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("c{number}")}});
         cluster.admin(Method::POST, "/api/v1/namespaces/default/configmaps", object).await
     };
     let answers = futures::future::join_all((0..8).map(create)).await;

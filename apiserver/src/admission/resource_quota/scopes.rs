@@ -50,9 +50,8 @@ fn is_best_effort(pod: &Value) -> bool {
 }
 
 fn crosses_namespaces(spec: &Value) -> bool {
-    let crosses = |term: &Value| {
-        items(&term["namespaces"]).next().is_some() || term["namespaceSelector"].is_object()
-    };
+    let crosses =
+        |term: &Value| items(&term["namespaces"]).next().is_some() || term["namespaceSelector"].is_object();
     ["podAffinity", "podAntiAffinity"].iter().map(|kind| &spec["affinity"][*kind]).any(|affinity| {
         items(&affinity["requiredDuringSchedulingIgnoredDuringExecution"]).any(crosses)
             || items(&affinity["preferredDuringSchedulingIgnoredDuringExecution"])

@@ -86,7 +86,9 @@ pub fn usage(kind: Kind, attributes: &Attributes, object: &Value) -> Resources {
         Kind::Pod => pod(object, &mut used),
         Kind::Service => service(object, &mut used),
         Kind::Claim => claim(object, &mut used),
-        Kind::Other if matches!((group, plural), ("", "configmaps" | "secrets" | "replicationcontrollers")) => {
+        Kind::Other
+            if matches!((group, plural), ("", "configmaps" | "secrets" | "replicationcontrollers")) =>
+        {
             used.insert(plural.to_owned(), number(1));
         }
         Kind::Other => {}
@@ -101,7 +103,8 @@ fn pod(pod: &Value, used: &mut Resources) {
     }
     used.insert("pods".into(), number(1));
     for (name, amount) in of_pod(pod, Side::Requests) {
-        let plain = matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
+        let plain =
+            matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
         used.insert(format!("requests.{name}"), amount.clone());
         if plain {
             used.insert(name, amount);
