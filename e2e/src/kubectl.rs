@@ -22,8 +22,14 @@ impl Kubectl {
         let mut command = Command::new("timeout");
         command.arg("180").arg(&self.program).args(arguments).env("KUBECONFIG", &self.kubeconfig);
         // No cache from earlier clusters on the same port.
-        command.env("KUBECACHEDIR", self.kubeconfig.with_file_name("kubectl-cache"));
+        command.env("KUBECACHEDIR", self.cache());
         command
+    }
+
+    /// Beside the data directory, which is the cluster's own.
+    fn cache(&self) -> PathBuf {
+        let data = self.kubeconfig.parent().expect("the kubeconfig is in the data directory");
+        data.with_file_name("kubectl-cache")
     }
 
     pub fn run(&self, arguments: &[&str]) -> Run {
