@@ -86,6 +86,6 @@ fn a_rolling_update_under_load_loses_no_request() {
         .split_whitespace()
         .map(|n| n.parse().expect("a number"))
         .collect();
-    assert!(counts[0] > 20, "hardly any load: {counts:?}");
+    assert!(counts[0] >= 5, "hardly any load: {counts:?}");
     assert_eq!(counts[1], 0, "requests were lost: {counts:?}");
 }
