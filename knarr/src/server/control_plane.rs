@@ -17,7 +17,7 @@ use knarr_apiserver::stream::TcpDialer;
 use knarr_apiserver::user::UserInfo;
 use knarr_client::events::EventBroadcaster;
 use knarr_client::{Client, ClientFactory, Identity, InformerFactory};
-use knarr_controllers::{Controllers, PodRange};
+use knarr_controllers::{Controllers, NodesConfig, PodRange};
 use knarr_scheduler::Scheduler;
 use knarr_storage::{Embedded, Options, Store, compact_periodically};
 use tokio::net::TcpListener;
@@ -200,9 +200,12 @@ fn start_controllers(
     tasks: &mut Tasks,
 ) -> anyhow::Result<()> {
     let range = settings.cluster.pod_cidr().parse().context("pod range")?;
-    let mut config = knarr_controllers::Config::default();
-    config.root_ca = Some(control_plane.pki.ca.pem().to_owned());
-    config.nodes.pod_ranges = vec![PodRange { range, node_prefix: NODE_PREFIX }];
+    let pod_ranges = vec![PodRange { range, node_prefix: NODE_PREFIX }];
+    let config = knarr_controllers::Config {
+        root_ca: Some(control_plane.pki.ca.pem().to_owned()),
+        nodes: NodesConfig { pod_ranges, ..NodesConfig::default() },
+        ..knarr_controllers::Config::default()
+    };
     let (clock, random) = (control_plane.clock.clone(), control_plane.random.clone());
     let controllers = Controllers::build(config, control_plane, clock, random);
     tasks.spawn("controllers", |stop| async move {
