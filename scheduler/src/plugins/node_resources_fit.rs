@@ -100,7 +100,7 @@ mod tests {
         };
         // Half of the CPU and three quarters of the memory would be left.
         assert_eq!(score(vec![]), (50 + 75) / 2);
-        assert_eq!(score(vec![asking(json!({"cpu": "1", "memory": "1Gi"}))]), (0 + 50) / 2);
+        assert_eq!(score(vec![asking(json!({"cpu": "1", "memory": "1Gi"}))]), 50 / 2);
         assert_eq!(score(vec![asking(json!({"cpu": "2", "memory": "4Gi"}))]), 0);
     }
 }
