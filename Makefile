@@ -16,7 +16,7 @@ STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \
 	LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH=/usr/lib/$(MULTIARCH)
 
 BUILD_PACKAGES := build-essential pkg-config libseccomp-dev
-TEST_PACKAGES := curl nftables python3 python3-pip unzip busybox-static docker-registry apache2-utils iproute2 procps util-linux
+TEST_PACKAGES := curl nftables python3 python3-pip unzip busybox-static docker-registry apache2-utils iproute2 procps util-linux bsdutils skopeo
 
 .PHONY: help
 help: ## Show this list.
@@ -36,6 +36,10 @@ test: setup-build setup-test lint ## Install what the tests need, and run all of
 	cargo test --workspace --exclude knarr-e2e --locked
 	$(MAKE) build
 	KNARR_BINARY=$(abspath $(BINARY)) cargo test -p knarr-e2e --locked -- --test-threads=1
+
+.PHONY: bench
+bench: setup-build setup-test build ## Print what the binary costs, against the design's budgets.
+	KNARR_BINARY=$(abspath $(BINARY)) cargo bench -p knarr-e2e --locked
 
 .PHONY: lint
 lint: ## Check formatting and run clippy.

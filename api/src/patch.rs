@@ -9,6 +9,11 @@ pub mod merge;
 mod order;
 pub mod strategic;
 
+use crate::decode;
+
+/// What upstream reads a patch of an object into.
+const OBJECT: &str = "map[string]interface {}";
+
 /// Why a patch is refused, sorted by the answer it gets; the texts are upstream's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatchError {
@@ -24,6 +29,21 @@ pub enum PatchError {
     /// The patch does not fit the type, which upstream answers with 500.
     #[error("{0}")]
     Internal(String),
+}
+
+/// Reads a patch as JSON, within the decoder's limits.
+fn document(text: &[u8]) -> Result<serde_json::Value, PatchError> {
+    let decoded = decode::untyped(text, decode::Format::Json, false);
+    decoded.map(|decoded| decoded.value).map_err(|error| malformed(&error))
+}
+
+fn malformed(error: &dyn std::fmt::Display) -> PatchError {
+    PatchError::Malformed(format!("error decoding patch: {error}"))
+}
+
+fn not_a(expected: &str, value: &serde_json::Value) -> PatchError {
+    let kind = kind_name(value);
+    malformed(&format_args!("json: cannot unmarshal {kind} into Go value of type {expected}"))
 }
 
 /// What `json.Unmarshal` calls a value's kind.

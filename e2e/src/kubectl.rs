@@ -1,6 +1,6 @@
 //! The stock kubectl, told which cluster to talk to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -24,6 +24,11 @@ impl Kubectl {
         // No cache from earlier clusters on the same port.
         command.env("KUBECACHEDIR", self.cache());
         command
+    }
+
+    /// The program and the kubeconfig, for those who wrap it in another program.
+    pub fn parts(&self) -> (&Path, &Path) {
+        (&self.program, &self.kubeconfig)
     }
 
     /// Beside the data directory, which is the cluster's own.

@@ -4,13 +4,15 @@
 //! Every test has a cluster of its own, under its own name and directory, and deletes it also when it fails.
 
 mod command;
+mod disk;
 mod kubectl;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-pub use command::{Run, run};
+pub use command::{Run, run, run_with};
+pub use disk::{Disk, Filling};
 pub use kubectl::Kubectl;
 
 /// The versions of kubectl that must all work.
@@ -20,6 +22,8 @@ pub const KUBECTLS: [&str; 3] = ["1.32", "1.33", "1.37"];
 pub struct Cluster {
     pub name: String,
     pub api_port: u16,
+    /// Before the directory, because it is mounted there.
+    disk: Option<Disk>,
     directory: tempfile::TempDir,
 }
 
@@ -34,7 +38,23 @@ impl Cluster {
     /// The same without starting it.
     pub fn prepare(purpose: &str) -> Self {
         let directory = tempfile::tempdir_in("/var/tmp").expect("a directory");
-        Self { name: format!("{purpose}-{}", std::process::id()), api_port: free_port(), directory }
+        Self {
+            name: format!("{purpose}-{}", std::process::id()),
+            api_port: free_port(),
+            disk: None,
+            directory,
+        }
+    }
+
+    /// The same on a small disk of its own.
+    pub fn prepare_on_disk(purpose: &str, megabytes: u32) -> Self {
+        let mut cluster = Self::prepare(purpose);
+        cluster.disk = Some(Disk::mount(cluster.directory.path(), megabytes));
+        cluster
+    }
+
+    pub fn disk(&self) -> &Disk {
+        self.disk.as_ref().expect("it was prepared on a disk")
     }
 
     pub fn data_dir(&self) -> PathBuf {

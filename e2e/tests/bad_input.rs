@@ -1,7 +1,8 @@
 //! What does not make sense is refused in upstream's words, and the server goes on.
 
-use knarr_e2e::Cluster;
-use knarr_e2e::Kubectl;
+use std::process::Command;
+
+use knarr_e2e::{Cluster, Kubectl, run_with};
 
 fn complaint(kubectl: &Kubectl, manifest: &str) -> String {
     let file = tempfile::NamedTempFile::new().expect("a file");
@@ -83,4 +84,147 @@ fn impossible_pods_say_why_and_harm_nobody() {
         ["ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"].contains(&waiting.as_str()),
         "{waiting}"
     );
+}
+
+/// A request of our own making, as no client library would send it: curl with the administrator's certificate.
+struct Raw {
+    directory: tempfile::TempDir,
+    server: String,
+}
+
+impl Raw {
+    fn new(kubectl: &Kubectl, server: String) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let view = kubectl.ok(&["config", "view", "--raw", "--flatten", "-o", "json"]);
+        let config: serde_json::Value = serde_json::from_str(&view).expect("JSON");
+        for (file, encoded) in [
+            ("ca", &config["clusters"][0]["cluster"]["certificate-authority-data"]),
+            ("cert", &config["users"][0]["user"]["client-certificate-data"]),
+            ("key", &config["users"][0]["user"]["client-key-data"]),
+        ] {
+            let encoded = encoded.as_str().expect("inline data");
+            let decoded = run_with(Command::new("base64").arg("-d"), Some(encoded)).ok();
+            std::fs::write(directory.path().join(file), decoded).expect("writes");
+        }
+        Self { directory, server }
+    }
+
+    /// The status code and the answer.
+    fn send(&self, arguments: &[&str], path: &str, body: Option<&str>) -> (String, serde_json::Value) {
+        let file = |name: &str| self.directory.path().join(name).display().to_string();
+        let mut command = Command::new("curl");
+        // Older curls lose an early answer over HTTP/2 when they have not sent their whole body.
+        command.args([
+            "--http1.1",
+            "--silent",
+            "--show-error",
+            "--max-time",
+            "30",
+            "--write-out",
+            "\n%{http_code}",
+        ]);
+        command.args(["--cacert", &file("ca"), "--cert", &file("cert"), "--key", &file("key")]);
+        if body.is_some() {
+            command.args(["--data-binary", "@-"]);
+        }
+        let answer = run_with(command.args(arguments).arg(format!("{}{path}", self.server)), body).ok();
+        let (body, code) = answer.rsplit_once('\n').expect("a code");
+        (code.to_owned(), serde_json::from_str(body).unwrap_or_default())
+    }
+}
+
+#[test]
+fn raw_requests_that_make_no_sense_get_a_status() {
+    let cluster = Cluster::start("raw");
+    let kubectl = cluster.kubectl();
+    kubectl.ok(&["wait", "--for=create", "configmap/kube-root-ca.crt", "--timeout=60s"]);
+    kubectl.ok(&["create", "configmap", "here", "--from-literal=a=1"]);
+    let raw = Raw::new(&kubectl, format!("https://127.0.0.1:{}", cluster.api_port));
+    let (maps, json) = ("/api/v1/namespaces/default/configmaps", "Content-Type: application/json");
+    let merge = "Content-Type: application/merge-patch+json";
+    let patch = "Content-Type: application/json-patch+json";
+    let post = |body: &str| raw.send(&["-X", "POST", "-H", json], maps, Some(body));
+
+    let large =
+        format!("{{\"metadata\": {{\"name\": \"l\"}}, \"data\": {{\"v\": \"{}\"}}}}", "x".repeat(4 << 20));
+    let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
+    let here = format!("{maps}/here");
+    let old = r#"{"metadata": {"name": "here", "resourceVersion": "1"}, "data": {}}"#;
+    let outside = r#"[{"op": "test", "path": "/data/a", "value": "2"}]"#;
+    for (case, (code, status), wanted, reason, says) in [
+        ("large", post(&large), "413", "RequestEntityTooLarge", "limit is 3145728"),
+        ("broken", post("{"), "400", "BadRequest", ""),
+        ("deep", post(&deep), "400", "BadRequest", ""),
+        ("no name", post("{}"), "422", "Invalid", "name or generateName is required"),
+        (
+            "there already",
+            post(r#"{"metadata": {"name": "here"}}"#),
+            "409",
+            "AlreadyExists",
+            "already exists",
+        ),
+        ("wrong kind", post(r#"{"kind": "Secret", "apiVersion": "v1"}"#), "400", "BadRequest", "Secret"),
+        (
+            "stale",
+            raw.send(&["-X", "PUT", "-H", json], &here, Some(old)),
+            "409",
+            "Conflict",
+            "the object has been modified; please apply your changes to the latest version and try again",
+        ),
+        (
+            "bad merge patch",
+            raw.send(&["-X", "PATCH", "-H", merge], &here, Some("[1]")),
+            "400",
+            "BadRequest",
+            "",
+        ),
+        ("failed test", raw.send(&["-X", "PATCH", "-H", patch], &here, Some(outside)), "422", "Invalid", ""),
+        (
+            "unknown patch",
+            raw.send(&["-X", "PATCH", "-H", "Content-Type: text/plain"], &here, Some("{}")),
+            "415",
+            "UnsupportedMediaType",
+            "",
+        ),
+        ("no such subresource", raw.send(&[], &format!("{here}/nothing"), None), "404", "NotFound", ""),
+        ("bad limit", raw.send(&[], &format!("{maps}?limit=many"), None), "400", "BadRequest", ""),
+        (
+            "bad continue",
+            raw.send(&[], &format!("{maps}?limit=1&continue=%7F"), None),
+            "400",
+            "BadRequest",
+            "",
+        ),
+        (
+            "bad method",
+            raw.send(&["-X", "POST"], "/api/v1/namespaces/default/configmaps/here", None),
+            "405",
+            "MethodNotAllowed",
+            "",
+        ),
+    ] {
+        assert_eq!(code, wanted, "{case}: {status}");
+        assert_eq!(status["reason"], reason, "{case}: {status}");
+        let message = status["message"].as_str().unwrap_or_default();
+        assert!(message.contains(says), "{case}: {says:?} is not in {message:?}");
+    }
+    assert_eq!(kubectl.ok(&["get", "configmap", "here", "-o", "jsonpath={.data.a}"]), "1");
+}
+
+#[test]
+fn hostile_and_broken_archives_are_refused_and_nothing_is_written() {
+    let cluster = Cluster::start("archives");
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let whole = std::fs::read(knarr_e2e::root().join("target/images/busybox.tar")).expect("an image");
+    std::fs::write(path("truncated.tar"), &whole[..whole.len() / 2]).expect("writes");
+    std::fs::write(path("text.tar"), "not an archive").expect("writes");
+    for name in ["truncated.tar", "text.tar", "absent.tar"] {
+        let said = cluster.knarr(&["image", "import", &path(name)]).err();
+        assert!(said.contains(name), "{said}");
+    }
+    let before = cluster.knarr(&["image", "ls"]).ok();
+    assert!(!before.contains("busybox"), "{before}");
+    cluster.import("busybox");
+    assert!(cluster.knarr(&["image", "ls"]).ok().contains("busybox"));
 }

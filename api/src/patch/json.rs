@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{PatchError, kind_name};
+use super::{PatchError, document, kind_name, not_a};
 
 /// Most operations of one patch.
 pub const MAX_OPERATIONS: usize = 10_000;
@@ -23,16 +23,10 @@ impl JsonPatch {
     /// # Errors
     /// It is no list of objects, or too long.
     pub fn parse(text: &[u8]) -> Result<Self, PatchError> {
-        let malformed = |message: String| PatchError::Malformed(format!("error decoding patch: {message}"));
-        let document: Value = serde_json::from_slice(text).map_err(|error| malformed(error.to_string()))?;
-        let wrong = |value: &Value, expected: &str| {
-            let kind = kind_name(value);
-            malformed(format!("json: cannot unmarshal {kind} into Go value of type {expected}"))
-        };
-        let operations = match document {
+        let operations = match document(text)? {
             Value::Array(operations) => operations,
             Value::Null => Vec::new(),
-            other => return Err(wrong(&other, "[]handlers.jsonPatchOp")),
+            other => return Err(not_a("[]handlers.jsonPatchOp", &other)),
         };
         if operations.len() > MAX_OPERATIONS {
             return Err(PatchError::TooLarge(format!(
@@ -43,7 +37,7 @@ impl JsonPatch {
         let operations = operations.into_iter().map(|operation| match operation {
             Value::Object(operation) => Ok(operation),
             Value::Null => Ok(Map::new()),
-            other => Err(wrong(&other, "handlers.jsonPatchOp")),
+            other => Err(not_a("handlers.jsonPatchOp", &other)),
         });
         Ok(Self(operations.collect::<Result<_, _>>()?))
     }

@@ -2,16 +2,17 @@
 
 use serde_json::{Map, Value};
 
-use super::PatchError;
+use super::{OBJECT, PatchError, document, not_a};
 
 /// Reads a merge patch.
 ///
 /// # Errors
-/// It is no JSON, or neither object nor list.
+/// It is no JSON object.
 pub fn parse(text: &[u8]) -> Result<Value, PatchError> {
-    match serde_json::from_slice(text) {
-        Ok(patch @ (Value::Object(_) | Value::Array(_))) => Ok(patch),
-        Ok(_) | Err(_) => Err(PatchError::Malformed("Invalid JSON Patch".to_owned())),
+    match document(text)? {
+        patch @ Value::Object(_) => Ok(patch),
+        Value::Null => Ok(Value::Object(Map::new())),
+        other => Err(not_a(OBJECT, &other)),
     }
 }
 
@@ -89,8 +90,15 @@ mod tests {
 
     #[test]
     fn what_is_no_patch_is_refused() {
-        for text in ["", "{", "null", "1", "\"a\""] {
-            assert_eq!(parse(text.as_bytes()), Err(PatchError::Malformed("Invalid JSON Patch".to_owned())));
+        for (text, fault) in [
+            ("", "unexpected end of JSON input"),
+            ("{", "unexpected end of JSON input"),
+            ("1", "json: cannot unmarshal number into Go value of type map[string]interface {}"),
+            ("\"a\"", "json: cannot unmarshal string into Go value of type map[string]interface {}"),
+            ("[1]", "json: cannot unmarshal array into Go value of type map[string]interface {}"),
+        ] {
+            let expected = format!("error decoding patch: {fault}");
+            assert_eq!(parse(text.as_bytes()), Err(PatchError::Malformed(expected)), "{text}");
         }
     }
 }

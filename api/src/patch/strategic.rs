@@ -12,7 +12,7 @@ use crate::schema::{PatchStrategy, Shape, TypeRef};
 
 use super::fmt::{Go, GoList, type_name};
 use super::order::{identity, normalize};
-use super::{PatchError, kind_name};
+use super::{OBJECT, PatchError, document, not_a};
 
 const DIRECTIVE: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -26,15 +26,10 @@ type Object = Map<String, Value>;
 /// # Errors
 /// It is no JSON object.
 pub fn parse(text: &[u8]) -> Result<Map<String, Value>, PatchError> {
-    let patch: Value =
-        serde_json::from_slice(text).map_err(|error| PatchError::Malformed(error.to_string()))?;
-    match patch {
+    match document(text)? {
         Value::Object(patch) => Ok(patch),
         Value::Null => Ok(Map::new()),
-        other => Err(PatchError::Malformed(format!(
-            "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
-            kind_name(&other)
-        ))),
+        other => Err(not_a(OBJECT, &other)),
     }
 }
 
