@@ -32,18 +32,18 @@ pub enum PatchError {
 }
 
 /// Reads a patch as JSON, within the decoder's limits.
-fn document(text: &[u8]) -> Result<serde_json::Value, PatchError> {
+fn document(text: &[u8]) -> Result<serde_json::Value, String> {
     let decoded = decode::untyped(text, decode::Format::Json, false);
-    decoded.map(|decoded| decoded.value).map_err(|error| malformed(&error))
+    decoded.map(|decoded| decoded.value).map_err(|error| error.to_string())
 }
 
-fn malformed(error: &dyn std::fmt::Display) -> PatchError {
-    PatchError::Malformed(format!("error decoding patch: {error}"))
+/// JSON patches and merge patches say what was being read, strategic ones do not.
+fn malformed(fault: String) -> PatchError {
+    PatchError::Malformed(format!("error decoding patch: {fault}"))
 }
 
-fn not_a(expected: &str, value: &serde_json::Value) -> PatchError {
-    let kind = kind_name(value);
-    malformed(&format_args!("json: cannot unmarshal {kind} into Go value of type {expected}"))
+fn not_a(expected: &str, value: &serde_json::Value) -> String {
+    format!("json: cannot unmarshal {} into Go value of type {expected}", kind_name(value))
 }
 
 /// What `json.Unmarshal` calls a value's kind.

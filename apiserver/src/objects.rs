@@ -74,8 +74,12 @@ pub trait Objects: Send + Sync + 'static {
         name: &str,
     ) -> Result<Option<Stored>, Error>;
 
-    /// Completes an object with the defaults of its kind, after something from outside changed it.
-    fn complete(&self, resource: Resource<'_>, object: &mut Value);
+    /// Brings an object into the form its kind asks for, after something from outside changed it: defaults, and
+    /// for custom resources only what their schema knows.
+    ///
+    /// # Errors
+    /// Its metadata are not what metadata are.
+    fn complete(&self, resource: Resource<'_>, object: &mut Value) -> Result<(), String>;
 
     /// The resource's objects from now on. The stream ends only with the server.
     fn watch(&self, resource: Resource<'_>) -> BoxStream<'static, Change>;

@@ -200,3 +200,14 @@ async fn an_eviction_costs_the_budget_one_disruption() {
     assert_eq!(refused.status, 429);
     assert_eq!(refused.json()["details"]["causes"][0]["reason"], "DisruptionBudget");
 }
+
+#[tokio::test]
+async fn what_a_schema_does_not_know_goes_also_when_something_else_than_a_client_adds_it() {
+    use knarr_apiserver::objects::{Objects, Resource};
+    let server = TestServer::start().await;
+    define(&server).await;
+    let mut changed = widget("a", json!({"size": 2, "smuggled": true}));
+    let registry = server.server().registry();
+    registry.complete(Resource::new("example.com", "widgets"), &mut changed).unwrap();
+    assert_eq!(changed["spec"], json!({"size": 2, "colour": "red"}));
+}

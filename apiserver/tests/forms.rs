@@ -166,3 +166,62 @@ async fn a_pod_is_bound_once() {
         "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n\""
     );
 }
+
+#[tokio::test]
+async fn discovery_documents_have_a_protobuf_form_and_the_version_has_none() {
+    let server = TestServer::start().await;
+    let accept = "application/vnd.kubernetes.protobuf,application/json";
+    for path in ["/api", "/apis", "/apis/apps", "/apis/apps/v1"] {
+        let answer = get_as(&server, path, accept).await;
+        assert_eq!(answer.headers["content-type"], "application/vnd.kubernetes.protobuf", "{path}");
+        assert!(answer.body.starts_with(b"k8s\0"), "{path}");
+    }
+    let version = get_as(&server, "/version", accept).await;
+    assert_eq!((version.status.as_u16(), version.json()["major"].as_str()), (200, Some("1")));
+}
+
+#[tokio::test]
+async fn events_are_found_by_who_reports_them() {
+    let server = TestServer::start().await;
+    let event = |name: &str, more: Value| {
+        let mut event = json!({"kind": "Event", "apiVersion": "v1", "metadata": {"name": name},
+            "involvedObject": {"namespace": "default"}});
+        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        event
+    };
+    let events = "/api/v1/namespaces/default/events";
+    let new = json!({"reportingComponent": "newer", "reportingInstance": "i", "action": "a", "reason": "r"});
+    for object in [event("old", json!({"source": {"component": "older"}})), event("new", new)] {
+        let made = server.post(events, &object).await;
+        assert_eq!(made.status, 201, "{:?}", made.body);
+    }
+    let found = async |selector: &str| {
+        let list = server.get(&format!("{events}?fieldSelector={selector}")).await.json();
+        let items = list["items"].as_array().unwrap_or(&Vec::new()).clone();
+        items.iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(found("source%3Dolder").await, ["old"]);
+    assert_eq!(found("source%3Dnewer").await, ["new"]);
+    assert_eq!(found("reportingComponent%3Dnewer").await, ["new"]);
+}
+
+#[tokio::test]
+async fn keys_given_twice_in_an_applied_text_are_refused_or_warned_of() {
+    let server = TestServer::start().await;
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: twice}\ndata:\n  a: one\n  a: two\n";
+    let apply = async |validation: &str| {
+        let path = format!("{MAPS}/twice?fieldManager=m&fieldValidation={validation}");
+        let headers = [("content-type", "application/apply-patch+yaml")];
+        server.send(Method::PATCH, &path, &headers, text.to_owned()).await
+    };
+    let refused = apply("Strict").await;
+    assert_eq!(refused.status, 400);
+    assert_eq!(
+        refused.json()["message"],
+        "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  line 6: key \"a\" already set in map"
+    );
+    let warned = apply("Warn").await;
+    assert_eq!(warned.status, 201);
+    assert!(warned.headers["warning"].to_str().unwrap().contains("already set in map"), "{warned:?}");
+    assert_eq!(apply("Ignore").await.status, 200);
+}

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{PatchError, document, kind_name, not_a};
+use super::{PatchError, document, kind_name, malformed, not_a};
 
 /// Most operations of one patch.
 pub const MAX_OPERATIONS: usize = 10_000;
@@ -23,10 +23,10 @@ impl JsonPatch {
     /// # Errors
     /// It is no list of objects, or too long.
     pub fn parse(text: &[u8]) -> Result<Self, PatchError> {
-        let operations = match document(text)? {
+        let operations = match document(text).map_err(malformed)? {
             Value::Array(operations) => operations,
             Value::Null => Vec::new(),
-            other => return Err(not_a("[]handlers.jsonPatchOp", &other)),
+            other => return Err(malformed(not_a("[]handlers.jsonPatchOp", &other))),
         };
         if operations.len() > MAX_OPERATIONS {
             return Err(PatchError::TooLarge(format!(
@@ -37,7 +37,7 @@ impl JsonPatch {
         let operations = operations.into_iter().map(|operation| match operation {
             Value::Object(operation) => Ok(operation),
             Value::Null => Ok(Map::new()),
-            other => Err(not_a("handlers.jsonPatchOp", &other)),
+            other => Err(malformed(not_a("handlers.jsonPatchOp", &other))),
         });
         Ok(Self(operations.collect::<Result<_, _>>()?))
     }

@@ -2,17 +2,17 @@
 
 use serde_json::{Map, Value};
 
-use super::{OBJECT, PatchError, document, not_a};
+use super::{OBJECT, PatchError, document, malformed, not_a};
 
 /// Reads a merge patch.
 ///
 /// # Errors
 /// It is no JSON object.
 pub fn parse(text: &[u8]) -> Result<Value, PatchError> {
-    match document(text)? {
+    match document(text).map_err(malformed)? {
         patch @ Value::Object(_) => Ok(patch),
         Value::Null => Ok(Value::Object(Map::new())),
-        other => Err(not_a(OBJECT, &other)),
+        other => Err(malformed(not_a(OBJECT, &other))),
     }
 }
 

@@ -26,10 +26,10 @@ type Object = Map<String, Value>;
 /// # Errors
 /// It is no JSON object.
 pub fn parse(text: &[u8]) -> Result<Map<String, Value>, PatchError> {
-    match document(text)? {
+    match document(text).map_err(PatchError::Malformed)? {
         Value::Object(patch) => Ok(patch),
         Value::Null => Ok(Map::new()),
-        other => Err(not_a(OBJECT, &other)),
+        other => Err(PatchError::Malformed(not_a(OBJECT, &other))),
     }
 }
 

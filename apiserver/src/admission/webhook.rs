@@ -116,7 +116,8 @@ impl Webhooks {
         let mut changed = object.clone();
         patch.apply(&mut changed).map_err(|error| wrong(&error))?;
         if whole {
-            self.objects.complete(Resource::new(&resource.0, &resource.1), &mut changed);
+            let resource = Resource::new(&resource.0, &resource.1);
+            self.objects.complete(resource, &mut changed).map_err(|error| wrong(&error))?;
         }
         let is_change = *object != changed;
         *object = changed;

@@ -13,6 +13,8 @@ pub struct Extractor {
     root: Node,
     /// What a field reads as where the object has nothing there.
     absent: Box<[Box<str>]>,
+    /// A slot that, where it is empty, reads as another one does.
+    alternative: Option<(usize, usize)>,
 }
 
 /// One step on the way to the wanted values.
@@ -41,13 +43,23 @@ impl Extractor {
             root.descend(path).slot = Some(slots.len());
             slots.push(absent.into());
         }
-        Self { root, absent: slots.into() }
+        Self { root, absent: slots.into(), alternative: None }
+    }
+
+    /// Where the value at slot `empty` is empty, it reads as the one at slot `other`.
+    pub fn or_else(self, empty: usize, other: usize) -> Self {
+        Self { alternative: Some((empty, other)), ..self }
     }
 
     pub fn extract(&self, json: &[u8]) -> Result<Extracted, serde_json::Error> {
         let mut found = Found { labels: Vec::new(), fields: self.absent.to_vec() };
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         Walk { node: &self.root, found: &mut found }.deserialize(&mut deserializer)?;
+        if let Some((empty, other)) = self.alternative
+            && found.fields[empty].is_empty()
+        {
+            found.fields[empty] = found.fields[other].clone();
+        }
         found.labels.sort();
         Ok(Extracted { labels: found.labels.into(), fields: found.fields.into() })
     }

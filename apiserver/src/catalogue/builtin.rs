@@ -166,7 +166,14 @@ async fn storage(
     prefix: &str,
 ) -> Result<Storage, StoreError> {
     let fields = stored_fields(facts.group, facts.version, facts.name);
-    let extractor = Extractor::new(fields.iter().map(|field| (field_path(facts, field), absent(field))));
+    let mut extractor = Extractor::new(fields.iter().map(|field| (field_path(facts, field), absent(field))));
+    let slot = |name: &str| fields.iter().position(|field| *field == name);
+    if let ("events", Some(source), Some(reporting)) =
+        (facts.name, slot("source"), slot("reportingComponent"))
+    {
+        // Events of the newer API name only the controller that reports.
+        extractor = extractor.or_else(source, reporting);
+    }
     let has_status = facts.subresource("status").is_some();
     Ok(Storage {
         group: facts.group.into(),

@@ -34,6 +34,11 @@ pub struct Output {
 }
 
 impl Output {
+    /// JSON with line breaks, whatever the client accepts.
+    pub fn for_people() -> Self {
+        Self { format: Format::Json, shape: Shape::Full, meta_version: "v1", pretty: true }
+    }
+
     /// Plain JSON of the whole object: what can be sent as it is stored.
     pub fn is_stored_form(&self) -> bool {
         self.format == Format::Json && self.shape == Shape::Full && !self.pretty

@@ -30,8 +30,8 @@ pub enum Patch {
     Json(JsonPatch),
     Merge(Value),
     Strategic(Map<String, Value>),
-    /// Server-side apply, as read from YAML or JSON.
-    Apply(Value),
+    /// Server-side apply, as read from YAML or JSON, and what a strict reader says about the text.
+    Apply(Value, Vec<String>),
 }
 
 impl Patch {
@@ -70,7 +70,7 @@ impl Patch {
             },
             (Self::Strategic(_), None) => Err(strategic::unsupported()),
             // Applying needs to know who owns what, see `patched`.
-            (Self::Apply(_), _) => Err(PatchError::Malformed("apply is not supported here".to_owned())),
+            (Self::Apply(..), _) => Err(PatchError::Malformed("apply is not supported here".to_owned())),
         };
         applied.map_err(patch_failure)
     }
@@ -79,7 +79,7 @@ impl Patch {
     fn unknown_fields(&self) -> Vec<String> {
         match self {
             Self::Json(patch) => patch.unknown_fields(),
-            Self::Merge(_) | Self::Strategic(_) | Self::Apply(_) => Vec::new(),
+            Self::Merge(_) | Self::Strategic(_) | Self::Apply(..) => Vec::new(),
         }
     }
 }
@@ -90,9 +90,9 @@ fn is_apply(headers: &HeaderMap) -> bool {
 }
 
 fn read_applied(body: &[u8]) -> Result<Patch, Status> {
-    let decoded = decode::untyped(body, decode::Format::Yaml, false);
+    let decoded = decode::untyped(body, decode::Format::Yaml, true);
     let decoded = decoded.map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
-    Ok(Patch::Apply(decoded.value))
+    Ok(Patch::Apply(decoded.value, decoded.strict_errors))
 }
 
 fn patch_failure(error: PatchError) -> Status {
@@ -137,7 +137,8 @@ fn patched(
     old: &Value,
 ) -> Result<Value, Status> {
     let mut object = match patch {
-        Patch::Apply(patch) => {
+        Patch::Apply(patch, notes) => {
+            check_applied(notes, options.field_validation, cx)?;
             let live = (!old.is_null()).then_some(old);
             let patch = conversion::to_stored(&cx.resource, storage, patch.clone())?;
             let applied = fields::apply(cx, storage, live, &patch, options.force.unwrap_or_default())?;
@@ -189,6 +190,20 @@ fn patched(
     check_version_kept(&object, old, cx, storage)?;
     defaults::apply(storage, &mut object);
     Ok(object)
+}
+
+/// Keys given twice are refused or warned of, as the client asked.
+fn check_applied(notes: &[String], validation: FieldValidation, cx: &RequestContext) -> Result<(), Status> {
+    let Some(note) = notes.first() else { return Ok(()) };
+    let text = format!("error converting YAML to JSON: {note}");
+    match validation {
+        FieldValidation::Strict => Err(Status::bad_request(format!("error strict decoding YAML: {text}"))),
+        FieldValidation::Warn => {
+            cx.remarks.warn(text);
+            Ok(())
+        }
+        FieldValidation::Ignore => Ok(()),
+    }
 }
 
 /// A patch may name the resourceVersion it is meant for; taking it away means "whatever is there".

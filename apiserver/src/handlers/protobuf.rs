@@ -17,10 +17,13 @@ fn type_of(object: &Value) -> Option<TypeRef> {
     let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    if group == "meta.k8s.io" || (kind == "Status" && group.is_empty()) {
-        return schema::by_name(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}"));
+    let meta = || schema::by_name(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}"));
+    match group {
+        "meta.k8s.io" => meta(),
+        // `Status` and the documents of discovery say no more than `v1`.
+        "" => schema::by_gvk(group, version, kind).or_else(meta),
+        _ => schema::by_gvk(group, version, kind),
     }
-    schema::by_gvk(group, version, kind)
 }
 
 /// One event of a watch: its length, and the event.

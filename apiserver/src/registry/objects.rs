@@ -63,10 +63,15 @@ impl Objects for Registry {
         }))
     }
 
-    fn complete(&self, resource: Resource<'_>, object: &mut Value) {
-        if let Some(storage) = self.storage_of(resource) {
-            crate::defaults::apply(&storage, object);
+    fn complete(&self, resource: Resource<'_>, object: &mut Value) -> Result<(), String> {
+        let Some(storage) = self.storage_of(resource) else { return Ok(()) };
+        let catalogue = self.catalogue();
+        let stored = catalogue.resource(&storage.group, &storage.version, &storage.resource);
+        if let Some(custom) = stored.and_then(|stored| stored.custom.as_ref()) {
+            custom.clean(object)?;
         }
+        crate::defaults::apply(&storage, object);
+        Ok(())
     }
 
     fn watch(&self, resource: Resource<'_>) -> BoxStream<'static, Change> {

@@ -9,7 +9,8 @@ use knarr_api::status::Status;
 use serde_json::{Value, json};
 
 use super::Inner;
-use crate::handlers::{self, FORMATS, negotiate, respond};
+use crate::handlers::negotiate::Output;
+use crate::handlers::{self, respond};
 use crate::request_info::RequestInfo;
 use crate::user::User;
 use crate::{discovery, openapi, version};
@@ -66,7 +67,7 @@ impl Inner {
             return Ok(response);
         }
         match info.path.as_str() {
-            "/version" | "/version/" => document(&request, pretty, &version::document()),
+            "/version" | "/version/" => document(&version::document()),
             "/metrics" => {
                 let resources: Vec<_> =
                     catalogue.resources().filter_map(|resource| resource.stored()).collect();
@@ -76,7 +77,7 @@ impl Inner {
                 let text = self.metrics.render(counts).map_err(Status::internal)?;
                 Ok(respond::response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text.into()))
             }
-            "/" => document(&request, pretty, &self.index()),
+            "/" => document(&self.index()),
             _ => Err(Status::path_not_found()),
         }
     }
@@ -97,10 +98,7 @@ impl Inner {
     }
 }
 
-fn document(request: &Request<Body>, pretty: Option<&str>, value: &Value) -> Result<Response<Body>, Status> {
-    let mut output =
-        negotiate::output(request.headers(), pretty, FORMATS, |shape| shape == negotiate::Shape::Full)?;
-    // These few are for people, too.
-    output.pretty = output.format == knarr_api::decode::Format::Json;
-    respond::value(StatusCode::OK, &output, value)
+/// These few are for people, too, and have no other form than JSON.
+fn document(value: &Value) -> Result<Response<Body>, Status> {
+    respond::value(StatusCode::OK, &Output::for_people(), value)
 }
