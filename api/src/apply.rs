@@ -9,6 +9,7 @@
 //! collect).
 
 mod compare;
+mod configuration;
 mod conflict;
 mod element;
 mod entries;
@@ -26,6 +27,7 @@ mod validate;
 mod value;
 mod zero;
 
+pub use configuration::merge_configuration;
 pub use element::{PathElement, PathElementError};
 pub use field_manager::{ApplyError, Converter, FieldManager, Filter, OneVersion, ResetFields};
 pub use set::Set;

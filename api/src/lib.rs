@@ -6,6 +6,7 @@
 //! keep the [`schema::TypeRef`].
 
 pub mod apply;
+pub mod cel;
 pub mod decode;
 pub mod defaults;
 pub mod duration;

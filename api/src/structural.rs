@@ -14,6 +14,7 @@ mod lists;
 mod metadata;
 mod parse;
 mod prune;
+mod rules;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,13 @@ use std::sync::OnceLock;
 
 use regex::Regex;
 use serde_json::Value;
+
+pub use rules::{Checked, Rules, check_rules};
+
+/// Whether a text has a format; true for formats that nobody knows.
+pub fn has_format(format: &str, text: &str) -> bool {
+    format::matches(format, text)
+}
 
 /// One node of a schema. Forms that are not structural are ignored when read; whether a definition may have them is
 /// for the validation of definitions to say.
@@ -141,6 +149,15 @@ impl Pattern {
 }
 
 impl Structural {
+    /// The item of an old list that a new item continues: only lists that are maps tell.
+    fn correlated_item<'v>(&self, old: Option<&'v Value>, item: &Value) -> Option<&'v Value> {
+        if self.list_type != Some(crate::schema::ListKind::Map) {
+            return None;
+        }
+        let same = |other: &&Value| self.list_map_keys.iter().all(|key| other.get(key) == item.get(key));
+        old?.as_array()?.iter().find(same)
+    }
+
     /// The schema of a field of an object.
     fn of_field(&self, name: &str) -> Option<&Structural> {
         self.properties.get(name).or(match &self.additional {

@@ -16,6 +16,7 @@ mod default_class;
 mod default_toleration_seconds;
 mod limit_ranger;
 mod lookup;
+mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod persistent_volume_claim_resize;
@@ -23,6 +24,7 @@ mod pod;
 mod pod_resources;
 mod pod_security;
 mod pod_topology_labels;
+mod policy;
 mod priority;
 mod rbac_escalation;
 mod resource_quota;
@@ -33,6 +35,7 @@ mod taint_nodes_by_condition;
 mod webhook;
 
 pub use catalogue::{Chain, Context, standard};
+pub use policy::{Index as PolicyIndex, report_status as report_policy_status};
 pub use webhook::Hooks;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -45,6 +45,7 @@ impl RequestContext {
             now: self.registry.clock.now(),
             dry_run: self.dry_run,
             registry: &self.registry,
+            remarks: &self.remarks,
         }
     }
 

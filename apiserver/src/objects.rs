@@ -3,6 +3,8 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use knarr_api::schema::TypeRef;
+use knarr_api::status::Status;
 use serde_json::Value;
 
 /// A resource without its version: every version shows the same object.
@@ -48,6 +50,16 @@ pub enum Change {
     Synced,
 }
 
+/// One version of a resource.
+#[derive(Debug, Clone)]
+pub struct Described {
+    pub plural: String,
+    pub kind: String,
+    pub namespaced: bool,
+    /// What its objects look like.
+    pub schema: Option<TypeRef>,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("reading {resource} {name:?}: {cause}")]
@@ -80,6 +92,18 @@ pub trait Objects: Send + Sync + 'static {
     /// # Errors
     /// Its metadata are not what metadata are.
     fn complete(&self, resource: Resource<'_>, object: &mut Value) -> Result<(), String>;
+
+    /// The served versions of a resource, the preferred one first.
+    fn versions(&self, resource: Resource<'_>) -> Vec<String>;
+
+    /// What one version of a resource is; none if it is not served.
+    fn described(&self, resource: Resource<'_>, version: &str) -> Option<Described>;
+
+    /// The resource that serves a kind.
+    fn of_kind(&self, group: &str, version: &str, kind: &str) -> Option<Described>;
+
+    /// An object of the resource in another of its versions.
+    async fn convert(&self, resource: Resource<'_>, version: &str, object: Value) -> Result<Value, Status>;
 
     /// The resource's objects from now on. The stream ends only with the server.
     fn watch(&self, resource: Resource<'_>) -> BoxStream<'static, Change>;

@@ -13,7 +13,7 @@ use jiff::SignedDuration;
 use knarr_api::time::SharedClock;
 use tokio::sync::watch;
 
-use crate::admission::{self, Hooks};
+use crate::admission::{self, Hooks, PolicyIndex};
 use crate::authn::service_account::{
     Discovery, JWKS_PATH, OPENID_CONFIGURATION_PATH, ServiceAccountTokens, TokenIssuer,
 };
@@ -24,6 +24,7 @@ use crate::authn::{
 use crate::authz::{Chain, NodeAuthorizer, Rbac, SharedAuthorizer};
 use crate::bootstrap::{self, KubernetesService, node_rules};
 use crate::catalogue::Extensions;
+use crate::loopback::Loopback;
 use crate::objects::Objects;
 use crate::pki::Pki;
 use crate::server::{Foundation, Security};
@@ -58,6 +59,7 @@ pub struct Standard {
     rbac: Arc<Rbac>,
     nodes: Arc<NodeAuthorizer>,
     hooks: Arc<Hooks>,
+    policies: Arc<PolicyIndex>,
 }
 
 /// What keeps decisions up to date.
@@ -66,6 +68,8 @@ pub struct Background {
     rbac: Arc<Rbac>,
     nodes: Arc<NodeAuthorizer>,
     hooks: Arc<Hooks>,
+    policies: Arc<PolicyIndex>,
+    loopback: Loopback,
     pki: Arc<Pki>,
     kubernetes: KubernetesService,
     ready: watch::Sender<bool>,
@@ -85,6 +89,7 @@ impl Standard {
             rbac: Arc::default(),
             nodes: Arc::new(NodeAuthorizer::new(node_rules())),
             hooks: Arc::default(),
+            policies: Arc::default(),
             settings,
         })
     }
@@ -109,6 +114,7 @@ impl Standard {
             clock: foundation.clock.clone(),
             random: foundation.random.clone(),
             hooks: self.hooks.clone(),
+            policies: self.policies.clone(),
             loopback: foundation.loopback.clone(),
             dialer: self.settings.dialer.clone(),
         });
@@ -121,6 +127,8 @@ impl Standard {
             rbac: self.rbac.clone(),
             nodes: self.nodes.clone(),
             hooks: self.hooks.clone(),
+            policies: self.policies.clone(),
+            loopback: foundation.loopback.clone(),
             pki: self.settings.pki.clone(),
             kubernetes: KubernetesService {
                 loopback: foundation.loopback.clone(),
@@ -211,6 +219,8 @@ impl Background {
             self.rbac.run(self.objects.clone(), rbac_ready),
             self.nodes.run(self.objects.clone(), nodes_ready),
             self.hooks.run(self.objects.clone()),
+            self.policies.run(self.objects.clone()),
+            admission::report_policy_status(self.objects.clone(), self.loopback.clone()),
             self.kubernetes.run(),
             self.pki.rotate(),
             both

@@ -170,6 +170,59 @@ async fn definitions_that_cannot_be_served_are_refused() {
 }
 
 #[tokio::test]
+async fn rules_of_a_definition_are_checked_and_then_hold_for_its_objects() {
+    let server = TestServer::start().await;
+    let mut definition = definition();
+    let rules = |rules: Value| {
+        let mut definition = definition.clone();
+        definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["x-kubernetes-validations"] =
+            rules;
+        definition
+    };
+    let refused = server.post(DEFINITIONS, &rules(json!([{"rule": "self.nope > 1"}]))).await;
+    assert_eq!(refused.status, 422);
+    let message = refused.json()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("undefined field 'nope'"), "{message}");
+    let good = json!([{"rule": "self.size < 10", "message": "small"}, {"rule": "self.size >= oldSelf.size", "message": "grows"}]);
+    definition = rules(good);
+    assert_eq!(server.post(DEFINITIONS, &definition).await.status, 201);
+    eventually(&server, WIDGETS, |answer| answer.status == 200).await;
+    let refused = server.post(WIDGETS, &widget("a", json!({"size": 12}))).await;
+    assert_eq!(refused.status, 422);
+    assert_eq!(refused.json()["message"], "Widget.example.com \"a\" is invalid: spec: Invalid value: small");
+    assert_eq!(server.post(WIDGETS, &widget("a", json!({"size": 5}))).await.status, 201);
+    let shrunk = server.patch(&format!("{WIDGETS}/a"), "merge", &json!({"spec": {"size": 4}})).await;
+    assert_eq!(shrunk.status, 422, "{:?}", shrunk.body);
+    let grown = server.patch(&format!("{WIDGETS}/a"), "merge", &json!({"spec": {"size": 6}})).await;
+    assert_eq!(grown.status, 200, "{:?}", grown.body);
+}
+
+#[tokio::test]
+async fn a_schema_that_keeps_everything_is_published_and_keeps_everything() {
+    let server = TestServer::start().await;
+    let mut definition = definition();
+    definition["spec"]["versions"][0] = json!({"name": "v1", "served": true, "storage": true, "schema": {
+        "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}});
+    let made = server.post(DEFINITIONS, &definition).await;
+    assert_eq!(made.status, 201, "{:?}", made.body);
+    eventually(&server, WIDGETS, |answer| answer.status == 200).await;
+    let document = server.get("/openapi/v2").await.json();
+    assert_eq!(
+        document["definitions"]["com.example.v1.Widget"],
+        json!({"type": "object", "x-kubernetes-group-version-kind":
+            [{"group": "example.com", "version": "v1", "kind": "Widget"}]})
+    );
+    let document = server.get("/openapi/v3/apis/example.com/v1").await.json();
+    let published = &document["components"]["schemas"]["com.example.v1.Widget"];
+    assert_eq!(published["x-kubernetes-preserve-unknown-fields"], true);
+    let object = json!({"kind": "Widget", "apiVersion": "example.com/v1", "metadata": {"name": "a"},
+        "a": {"b": [{"c": "d"}]}, "num": {"num1": 1, "num2": 1_000_000}});
+    let made = server.post(&format!("{WIDGETS}?fieldValidation=Strict"), &object).await;
+    assert_eq!(made.status, 201, "{:?}", made.body);
+    assert_eq!(made.json()["a"], object["a"]);
+}
+
+#[tokio::test]
 async fn an_eviction_costs_the_budget_one_disruption() {
     let server = TestServer::start().await;
     let pods = "/api/v1/namespaces/default/pods";

@@ -9,29 +9,38 @@ use crate::field::{self, Error, ErrorList, quote};
 impl Structural {
     /// Everything that is wrong with an object.
     pub fn validate(&self, object: &Value) -> ErrorList {
-        self.check("", object).errors.into_iter().collect()
+        self.check("", object, None).errors.into_iter().collect()
     }
 
-    fn check(&self, path: &str, value: &Value) -> Outcome {
+    /// Everything that is wrong with a changed object. What was wrong before and did not change is let through, so
+    /// that a stricter schema does not stand in the way of other changes.
+    pub fn validate_update(&self, object: &Value, old: &Value) -> ErrorList {
+        self.check("", object, Some(old)).errors.into_iter().collect()
+    }
+
+    fn check(&self, path: &str, value: &Value, old: Option<&Value>) -> Outcome {
         let mut outcome = Outcome::default();
+        if old == Some(value) {
+            return outcome;
+        }
         outcome.merge(self.check_form(path, value));
         if value.is_null() {
             outcome.merge(self.check_enumeration(path, value));
             return outcome;
         }
         outcome.passed += 1;
-        outcome.merge(self.check_branches(path, value));
+        outcome.merge(self.check_branches(path, value, old));
         outcome.passed += 1;
         match value {
             Value::String(text) => outcome.merge(self.check_text(path, text)),
             Value::Number(number) => outcome.merge(self.check_number(path, number)),
-            Value::Array(items) => outcome.merge(self.check_items(path, items)),
+            Value::Array(items) => outcome.merge(self.check_items(path, items, old)),
             _ => {}
         }
         outcome.passed += 1;
         outcome.merge(self.check_enumeration(path, value));
         if let Value::Object(map) = value {
-            outcome.merge(self.check_fields(path, map));
+            outcome.merge(self.check_fields(path, map, old));
         }
         outcome.passed += 1;
         outcome
@@ -69,12 +78,12 @@ impl Structural {
         outcome
     }
 
-    fn check_branches(&self, path: &str, value: &Value) -> Outcome {
+    fn check_branches(&self, path: &str, value: &Value, old: Option<&Value>) -> Outcome {
         let constraints = self.constraints();
         let mut outcome = Outcome::default();
         if !constraints.any_of.is_empty() {
             let tried: Vec<Outcome> =
-                constraints.any_of.iter().map(|schema| schema.check(path, value)).collect();
+                constraints.any_of.iter().map(|schema| schema.check(path, value, old)).collect();
             if !tried.iter().any(Outcome::is_valid) {
                 outcome.compound(format!("{} must validate at least one schema (anyOf)", quote(path)));
             }
@@ -82,7 +91,7 @@ impl Structural {
         }
         if !constraints.one_of.is_empty() {
             let tried: Vec<Outcome> =
-                constraints.one_of.iter().map(|schema| schema.check(path, value)).collect();
+                constraints.one_of.iter().map(|schema| schema.check(path, value, old)).collect();
             let valid = tried.iter().filter(|outcome| outcome.is_valid()).count();
             if valid != 1 {
                 let found = match valid {
@@ -100,7 +109,7 @@ impl Structural {
         }
         if !constraints.all_of.is_empty() {
             let tried: Vec<Outcome> =
-                constraints.all_of.iter().map(|schema| schema.check(path, value)).collect();
+                constraints.all_of.iter().map(|schema| schema.check(path, value, old)).collect();
             let valid = tried.iter().filter(|outcome| outcome.is_valid()).count();
             let all = tried.len();
             tried.into_iter().for_each(|tried| outcome.merge(tried));
@@ -109,7 +118,7 @@ impl Structural {
                 outcome.compound(format!("{} must validate all the schemas (allOf){hint}", quote(path)));
             }
         }
-        if constraints.not.as_ref().is_some_and(|schema| schema.check(path, value).is_valid()) {
+        if constraints.not.as_ref().is_some_and(|schema| schema.check(path, value, None).is_valid()) {
             outcome.compound(format!("{} must not validate the schema (not)", quote(path)));
         }
         outcome.passed += 1;
@@ -179,12 +188,13 @@ impl Structural {
         outcome
     }
 
-    fn check_items(&self, path: &str, items: &[Value]) -> Outcome {
+    fn check_items(&self, path: &str, items: &[Value], old: Option<&Value>) -> Outcome {
         let constraints = self.constraints();
         let mut outcome = Outcome { passed: 1, ..Outcome::default() };
         if let Some(schema) = &self.items {
             for (index, item) in items.iter().enumerate() {
-                outcome.merge(schema.check(&format!("{path}[{index}]"), item));
+                let old = self.correlated_item(old, item);
+                outcome.merge(schema.check(&format!("{path}[{index}]"), item, old));
             }
         }
         let count = items.len() as i64;
@@ -223,8 +233,9 @@ impl Structural {
         outcome
     }
 
-    fn check_fields(&self, path: &str, map: &Map<String, Value>) -> Outcome {
+    fn check_fields(&self, path: &str, map: &Map<String, Value>, old: Option<&Value>) -> Outcome {
         let constraints = self.constraints();
+        let before = |name: &str| old.and_then(|old| old.get(name));
         let mut outcome = Outcome::default();
         let count = map.len() as i64;
         if let Some(min) = constraints.min_properties.filter(|min| count < *min) {
@@ -239,7 +250,9 @@ impl Structural {
                 continue;
             }
             match &self.additional {
-                Some(Additional::Of(schema)) => outcome.merge(schema.check(&format!("{path}.{name}"), value)),
+                Some(Additional::Of(schema)) => {
+                    outcome.merge(schema.check(&format!("{path}.{name}"), value, before(name)));
+                }
                 Some(Additional::Allowed(false)) => outcome.errors.push(Error::invalid(
                     &at(path),
                     name,
@@ -251,7 +264,7 @@ impl Structural {
         for (name, schema) in &self.properties {
             if let Some(value) = map.get(name) {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                outcome.merge(schema.check(&path, value));
+                outcome.merge(schema.check(&path, value, before(name)));
             }
         }
         for name in constraints.required.iter().filter(|name| !map.contains_key(*name)) {

@@ -16,6 +16,7 @@ use super::node_restriction::NodeRestriction;
 use super::persistent_volume_claim_resize::PersistentVolumeClaimResize;
 use super::pod_security::PodSecurity;
 use super::pod_topology_labels::PodTopologyLabels;
+use super::policy::{Index, MutatingPolicies, Policies, ValidatingPolicies};
 use super::priority::Priority;
 use super::rbac_escalation::RbacEscalation;
 use super::resource_quota::ResourceQuota;
@@ -40,6 +41,8 @@ pub struct Context {
     pub random: SharedRandom,
     /// The webhooks there are, kept up to date by whoever runs them.
     pub hooks: Arc<Hooks>,
+    /// The policies there are, likewise.
+    pub policies: Arc<Index>,
     /// Writes what quotas have used.
     pub loopback: Loopback,
     /// Reaches webhooks.
@@ -49,8 +52,10 @@ pub struct Context {
 /// The plugins that every server has on.
 pub fn standard(context: &Context) -> Chain {
     let lookup = Lookup(context.objects.clone());
-    let Context { authorizer, rbac, clock, random, objects, hooks, loopback, dialer } = context.clone();
-    let webhooks = Webhooks::new(objects, hooks, dialer);
+    let Context { authorizer, rbac, clock, random, objects, hooks, policies, loopback, dialer } =
+        context.clone();
+    let policies = Policies { objects: objects.clone(), authorizer: authorizer.clone(), index: policies };
+    let webhooks = Webhooks::new(objects, authorizer.clone(), hooks, dialer);
     Chain(vec![
         Arc::new(NamespaceLifecycle::new(lookup.clone(), clock)),
         Arc::new(LimitRanger { lookup: lookup.clone() }),
@@ -68,8 +73,10 @@ pub fn standard(context: &Context) -> Chain {
         Arc::new(CertificateSubjectRestriction),
         Arc::new(ingress_class(lookup.clone())),
         Arc::new(PodTopologyLabels { lookup: lookup.clone() }),
+        Arc::new(MutatingPolicies(policies.clone())),
         Arc::new(MutatingWebhooks(webhooks.clone())),
         Arc::new(RbacEscalation { authorizer, rbac, lookup: lookup.clone() }),
+        Arc::new(ValidatingPolicies(policies)),
         Arc::new(ValidatingWebhooks(webhooks)),
         Arc::new(ResourceQuota::new(lookup, loopback)),
     ])

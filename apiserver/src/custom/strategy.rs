@@ -16,9 +16,10 @@ pub struct CustomStrategy {
 }
 
 impl CustomStrategy {
-    fn check(&self, object: &Value) -> ErrorList {
+    fn check(&self, cx: &Context<'_>, object: &Value, old: Option<&Value>) -> ErrorList {
         let version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
-        self.schemas.get(version).map(|schema| schema.validate(object)).unwrap_or_default()
+        let Some(schema) = self.schemas.get(version) else { return ErrorList::new() };
+        schema.validate(object, old, &|warning| cx.warn(warning))
     }
 }
 
@@ -30,8 +31,12 @@ impl Strategy for CustomStrategy {
         }
     }
 
-    fn validate(&self, _: &Context<'_>, object: &Value) -> ErrorList {
-        self.check(object)
+    fn validate(&self, cx: &Context<'_>, object: &Value) -> ErrorList {
+        self.check(cx, object, None)
+    }
+
+    fn validate_update(&self, cx: &Context<'_>, object: &Value, old: &Value) -> ErrorList {
+        self.check(cx, object, Some(old))
     }
 
     fn prepare_for_status_update(&self, _: &Context<'_>, object: &mut Value, old: &Value) {
@@ -45,7 +50,7 @@ impl Strategy for CustomStrategy {
         object["metadata"] = metadata;
     }
 
-    fn validate_status_update(&self, _: &Context<'_>, object: &Value, _: &Value) -> ErrorList {
-        self.check(object)
+    fn validate_status_update(&self, cx: &Context<'_>, object: &Value, old: &Value) -> ErrorList {
+        self.check(cx, object, Some(old))
     }
 }

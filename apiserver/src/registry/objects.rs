@@ -6,18 +6,38 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt};
 
+use knarr_api::gvk::GroupVersionKind;
+use knarr_api::status::Status;
 use serde_json::Value;
 
 use super::Registry;
 use crate::cache::{Delivery, Entry, EventType, Selection, Subscription};
-use crate::catalogue::Storage;
-use crate::objects::{Change, Error, Objects, Resource, Stored};
+use crate::catalogue::{self, Storage};
+use crate::objects::{Change, Described, Error, Objects, Resource, Stored};
 
 /// A pause before a watch that was cut off begins anew.
 const RESTART: Duration = Duration::from_millis(100);
 
 fn show(entry: &Entry) -> Stored {
     Stored { namespace: entry.namespace().into(), name: entry.name().into(), json: entry.stored.to_bytes() }
+}
+
+fn describe(served: &catalogue::Resource) -> Described {
+    let schema = match (&served.schema, &served.custom) {
+        (Some(schema), _) => Some(schema.clone()),
+        (None, Some(custom)) => Some(custom.structural.to_type(&GroupVersionKind::new(
+            served.group.clone(),
+            served.version.clone(),
+            served.kind.clone(),
+        ))),
+        (None, None) => None,
+    };
+    Described {
+        plural: served.name.to_string(),
+        kind: served.kind.to_string(),
+        namespaced: served.namespaced,
+        schema,
+    }
 }
 
 impl Registry {
@@ -72,6 +92,43 @@ impl Objects for Registry {
         }
         crate::defaults::apply(&storage, object);
         Ok(())
+    }
+
+    fn versions(&self, resource: Resource<'_>) -> Vec<String> {
+        let catalogue = self.catalogue();
+        let versions =
+            catalogue.group(resource.group).map(|group| group.versions.as_slice()).unwrap_or_default();
+        let serving = versions.iter().filter(|version| version.resources.contains_key(resource.plural));
+        serving.map(|version| version.name.to_string()).collect()
+    }
+
+    fn described(&self, resource: Resource<'_>, version: &str) -> Option<Described> {
+        self.catalogue().resource(resource.group, version, resource.plural).map(|served| describe(served))
+    }
+
+    fn of_kind(&self, group: &str, version: &str, kind: &str) -> Option<Described> {
+        let catalogue = self.catalogue();
+        let mut resources = catalogue.version(group, version)?.resources.values();
+        resources
+            .find(|served| served.kind == kind && served.stored().is_some())
+            .map(|served| describe(served))
+    }
+
+    async fn convert(&self, resource: Resource<'_>, version: &str, object: Value) -> Result<Value, Status> {
+        let catalogue = Arc::clone(&self.catalogue());
+        let own = object["apiVersion"].as_str().unwrap_or_default().to_owned();
+        let served = |version: &str| catalogue.resource(resource.group, version, resource.plural).cloned();
+        let Some(wanted) = served(version) else { return Ok(object) };
+        let Some(storage) = wanted.stored().filter(|_| own != wanted.api_version()) else {
+            return Ok(object);
+        };
+        let stored = match served(own.rsplit('/').next().unwrap_or_default()) {
+            Some(from) if own != storage.api_version() => {
+                crate::conversion::to_stored(&from, storage, object)?
+            }
+            _ => object,
+        };
+        crate::conversion::to_served(&wanted, stored)
     }
 
     fn watch(&self, resource: Resource<'_>) -> BoxStream<'static, Change> {

@@ -7,6 +7,7 @@ use knarr_api::status::Status;
 use serde_json::Value;
 
 use super::Registry;
+use crate::admission::Remarks;
 use crate::user::UserInfo;
 
 /// Who writes, where and when.
@@ -19,6 +20,14 @@ pub struct Context<'a> {
     pub dry_run: bool,
     /// For what a strategy must look up: other objects, allocations.
     pub registry: &'a Registry,
+    /// What the writer is told beside yes and no.
+    pub remarks: &'a Remarks,
+}
+
+impl Context<'_> {
+    pub fn warn(&self, text: impl Into<String>) {
+        self.remarks.warn(text);
+    }
 }
 
 /// What must be undone when a write does not happen after all.

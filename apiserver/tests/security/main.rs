@@ -2,5 +2,6 @@
 
 mod access;
 mod cluster;
+mod policies;
 mod streams;
 mod webhooks;

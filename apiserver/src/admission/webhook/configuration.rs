@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use knarr_api::selector::Selector;
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::admission::matching::Rule;
+use crate::admission::policy::{Condition, Conditions};
 
 const DEFAULT_TIMEOUT_SECONDS: u64 = 10;
 
@@ -21,9 +23,9 @@ pub struct Hook {
     #[serde(default)]
     pub match_policy: Option<String>,
     #[serde(default)]
-    namespace_selector: Value,
+    pub namespace_selector: Value,
     #[serde(default)]
-    object_selector: Value,
+    pub object_selector: Value,
     #[serde(default)]
     side_effects: Option<String>,
     #[serde(default)]
@@ -31,7 +33,10 @@ pub struct Hook {
     #[serde(default)]
     reinvocation_policy: Option<String>,
     #[serde(default)]
-    pub match_conditions: Vec<Condition>,
+    match_conditions: Vec<Condition>,
+    /// The match conditions, compiled when the configuration was read.
+    #[serde(skip)]
+    pub conditions: Conditions,
 }
 
 #[derive(Deserialize, Default)]
@@ -53,23 +58,12 @@ pub struct Service {
     pub port: Option<u16>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Rule {
-    pub operations: Vec<String>,
-    pub api_groups: Vec<String>,
-    pub api_versions: Vec<String>,
-    pub resources: Vec<String>,
-    pub scope: Option<String>,
-}
-
-#[derive(Deserialize)]
-pub struct Condition {
-    pub name: String,
-    pub expression: String,
-}
-
 impl Hook {
+    /// Compiles what is evaluated on every request.
+    pub fn compile(&mut self) {
+        self.conditions = Conditions::compile(&self.match_conditions);
+    }
+
     pub fn ignores_failure(&self) -> bool {
         self.failure_policy.as_deref() == Some("Ignore")
     }
@@ -86,18 +80,8 @@ impl Hook {
         Duration::from_secs(self.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS))
     }
 
-    pub fn namespace_selector(&self) -> Result<Selector, String> {
-        selector(&self.namespace_selector)
+    /// Rules for another version of the same resource are meant too.
+    pub fn matches_equivalent(&self) -> bool {
+        self.match_policy.as_deref() != Some("Exact")
     }
-
-    pub fn object_selector(&self) -> Result<Selector, String> {
-        selector(&self.object_selector)
-    }
-}
-
-/// Without a selector everything is selected; `from_label_selector` would select nothing.
-fn selector(of: &Value) -> Result<Selector, String> {
-    let empty = Value::Object(serde_json::Map::new());
-    let of = if of.is_null() { &empty } else { of };
-    Selector::from_label_selector(Some(of)).map_err(|error| error.to_string())
 }

@@ -65,7 +65,14 @@ impl Kind {
 impl Index for &Kind {
     fn set(&self, stored: &Stored) {
         let hooks = match serde_json::from_slice::<Configuration>(&stored.json) {
-            Ok(configuration) => configuration.webhooks.into_iter().map(Arc::new).collect(),
+            Ok(configuration) => configuration
+                .webhooks
+                .into_iter()
+                .map(|mut hook| {
+                    hook.compile();
+                    Arc::new(hook)
+                })
+                .collect(),
             Err(error) => {
                 tracing::error!(%error, name = %stored.name, "webhook configuration does not parse");
                 Vec::new()

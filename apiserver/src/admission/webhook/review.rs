@@ -6,7 +6,6 @@ use knarr_api::status::Status;
 use serde_json::{Value, json};
 
 use super::call::Failed;
-use super::configuration::Hook;
 use crate::admission::Attributes;
 use crate::admission::pod::{items, text};
 
@@ -19,12 +18,13 @@ pub struct Verdict {
     pub audit: Vec<(String, String)>,
 }
 
-/// The uid and body of the question.
-pub fn request(_: &Hook, attributes: &Attributes) -> (String, Value) {
+/// The uid and body of the question, with the objects in the version that the hook's rules name.
+pub fn request(attributes: &Attributes, version: &str) -> (String, Value) {
     let (kind, resource) = (&attributes.kind, &attributes.resource);
-    let kind = json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
-    let resource =
-        json!({"group": resource.group, "version": resource.version, "resource": resource.resource});
+    let kind_of = |version: &str| json!({"group": kind.group, "version": version, "kind": kind.kind});
+    let resource_of =
+        |version: &str| json!({"group": resource.group, "version": version, "resource": resource.resource});
+    let kind_version = if kind.version == resource.version { version } else { &kind.version };
     let uid = crate::authn::service_account::random_uuid();
     let mut user = json!({"username": attributes.user.name, "groups": attributes.user.groups});
     if !attributes.user.uid.is_empty() {
@@ -35,10 +35,10 @@ pub fn request(_: &Hook, attributes: &Attributes) -> (String, Value) {
     }
     let mut request = json!({
         "uid": uid,
-        "kind": kind,
-        "resource": resource,
-        "requestKind": kind,
-        "requestResource": resource,
+        "kind": kind_of(kind_version),
+        "resource": resource_of(version),
+        "requestKind": kind_of(&kind.version),
+        "requestResource": resource_of(&resource.version),
         "operation": attributes.operation.as_str(),
         "userInfo": user,
         "object": attributes.object,

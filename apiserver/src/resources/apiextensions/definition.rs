@@ -2,7 +2,7 @@
 
 use knarr_api::field::{Error, ErrorList, IMMUTABLE, Path};
 use knarr_api::names;
-use knarr_api::structural::Structural;
+use knarr_api::structural::{Structural, check_rules};
 use serde_json::{Value, json};
 
 use crate::custom::FINALIZER;
@@ -159,6 +159,12 @@ fn validate_names(definition: &Value, path: &Path) -> ErrorList {
     errors
 }
 
+/// Rules are looked at only in a schema that is fine otherwise: their types come from it.
+fn validate_schema(path: &Path, schema: &Value) -> ErrorList {
+    let errors = Structural::check_schema(path, schema);
+    if errors.is_empty() { check_rules(path, &Structural::parse(schema)) } else { errors }
+}
+
 fn validate_versions(definition: &Value, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     let versions = versions(definition);
@@ -191,13 +197,10 @@ fn validate_versions(definition: &Value, path: &Path) -> ErrorList {
             None => errors.push(Error::required(&place, "schemas are required")),
             // One schema for all versions stands for itself, as upstream names it.
             Some(schema) if same && index == 0 => {
-                errors.extend(Structural::check_schema(
-                    &path.child("validation").child("openAPIV3Schema"),
-                    &schema,
-                ));
+                errors.extend(validate_schema(&path.child("validation").child("openAPIV3Schema"), &schema));
             }
             Some(_) if same => {}
-            Some(schema) => errors.extend(Structural::check_schema(&place, &schema)),
+            Some(schema) => errors.extend(validate_schema(&place, &schema)),
         }
     }
     errors
