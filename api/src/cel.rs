@@ -24,7 +24,7 @@ mod sizes;
 mod types;
 mod value;
 
-pub use compile::{Environment, Program};
+pub use compile::{Environment, Program, Structures};
 pub use cost::Range;
 pub use decisions::{Check, CheckTarget, Decision, Decisions};
 pub use error::{CompileError, EvalError};
@@ -32,7 +32,7 @@ pub use escape::escape;
 pub use eval::{Activation, Evaluated};
 pub use sizes::Sizes;
 pub use types::{Field, ListType, Object, Type};
-pub use value::{List, Map, Opaque, Value};
+pub use value::{Entry, List, Map, Named, Opaque, Value};
 
 /// The most that evaluating one expression may cost.
 pub const PER_CALL_LIMIT: u64 = 1_000_000;

@@ -24,7 +24,7 @@ mod pod;
 mod pod_resources;
 mod pod_security;
 mod pod_topology_labels;
-mod policy;
+pub(crate) mod policy;
 mod priority;
 mod rbac_escalation;
 mod resource_quota;

@@ -11,12 +11,15 @@ use super::parse;
 use super::sizes::Sizes;
 use super::types::{Object, Type};
 
+/// Knows the types of objects that expressions may make, by name.
+pub type Structures = fn(&str) -> Option<Arc<Object>>;
+
 /// What expressions may name.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     variables: Vec<(String, Type)>,
     sizes: Option<Arc<Sizes>>,
-    structures: Option<fn(&str) -> Option<Arc<Object>>>,
+    structures: Option<Structures>,
 }
 
 impl Environment {
@@ -45,7 +48,7 @@ impl Environment {
 
     /// Lets expressions make objects (`Name{field: value}`) of the types that the function knows.
     #[must_use]
-    pub fn with_structures(mut self, structures: fn(&str) -> Option<Arc<Object>>) -> Self {
+    pub fn with_structures(mut self, structures: Structures) -> Self {
         self.structures = Some(structures);
         self
     }

@@ -66,7 +66,7 @@ fn expressions_come_to_what_upstream_says() {
         ("'abc'.replace('b', 'x')", json!("axc")),
         ("'abc123'.find('[0-9]+') == '123' && 'abc'.matches('^a')", json!(true)),
         ("'a1b2'.findAll('[0-9]')", json!(["1", "2"])),
-        ("'%d of %s: %.2f'.format([3, ['a'], 1.5])", json!("3 of [\"a\"]: 1.50")),
+        ("'%d of %s: %.2f'.format([dyn(3), dyn(['a']), dyn(1.5)])", json!("3 of [\"a\"]: 1.50")),
         ("sets.contains([1, 2], [1]) && sets.intersects([1], [1, 2])", json!(true)),
         (
             "url('https://a.b:80/c?d=e').getHostname() == 'a.b' && url('https://a/c?d=e').getQuery()['d'] == ['e']",

@@ -52,13 +52,19 @@ pub enum List<'a> {
     Made(Rc<Vec<Value<'a>>>),
 }
 
+/// Key and value.
+pub type Entry<'a> = (Value<'a>, Value<'a>);
+
+/// A name, and its value if there is one.
+pub type Named<'a> = (Box<str>, Result<Value<'a>, EvalError>);
+
 #[derive(Clone)]
 pub enum Map<'a> {
     /// With the type of the whole: an object, a map or anything.
     Json(&'a JsonMap<String, Json>, &'a Type),
-    Made(Rc<Vec<(Value<'a>, Value<'a>)>>),
+    Made(Rc<Vec<Entry<'a>>>),
     /// Named values, some of which could not be had.
-    Named(Rc<Vec<(Box<str>, Result<Value<'a>, EvalError>)>>),
+    Named(Rc<Vec<Named<'a>>>),
 }
 
 /// Values of Kubernetes' libraries.
@@ -281,7 +287,7 @@ impl<'a> Map<'a> {
         }
     }
 
-    pub(super) fn entries(&self) -> Result<Vec<(Value<'a>, Value<'a>)>, EvalError> {
+    pub(super) fn entries(&self) -> Result<Vec<Entry<'a>>, EvalError> {
         match self {
             Self::Made(entries) => Ok(entries.to_vec()),
             other => other

@@ -25,6 +25,7 @@ use knarr_api::status::Status;
 
 pub use conditions::{Conditions, Verdict};
 pub use definition::Condition;
+pub use environment::{Scope, environment, variables};
 pub use evaluate::decided;
 pub use index::Index;
 pub use input::Input;

@@ -1,5 +1,8 @@
 //! Webhooks and admission policies: defaults, and what a webhook must say.
 
+mod expressions;
+mod policies;
+
 use std::collections::BTreeSet;
 
 use knarr_api::field::ErrorList;
@@ -10,6 +13,8 @@ use super::at::At;
 use super::fill;
 use super::pod_spec::scheduling::label_selector;
 use crate::registry::{Context, Strategy};
+
+pub use policies::Policy;
 
 const TIMEOUT_MAX: i64 = 30;
 const HTTPS: i64 = 443;
@@ -37,27 +42,6 @@ impl Strategy for WebhookConfiguration {
 
     fn validate(&self, _: &Context<'_>, object: &Value) -> ErrorList {
         validate(object, self.mutating)
-    }
-}
-
-/// ValidatingAdmissionPolicies, MutatingAdmissionPolicies and their bindings.
-pub struct Policy;
-
-impl Strategy for Policy {
-    fn set_defaults(&self, object: &mut Value) {
-        let is_binding =
-            object.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("Binding"));
-        let Some(spec) = object.get_mut("spec") else { return };
-        if !is_binding {
-            fill::nil(spec, "failurePolicy", "Fail");
-        }
-        for field in ["matchConstraints", "matchResources"] {
-            if let Some(resources) = spec.get_mut(field) {
-                matching(resources);
-                rules(resources, "resourceRules");
-                rules(resources, "excludeResourceRules");
-            }
-        }
     }
 }
 
@@ -109,6 +93,7 @@ fn webhook(webhook: &At<'_>, mutating: bool, errors: &mut ErrorList) {
     }
     client(&webhook.at("clientConfig"), errors);
     review_versions(webhook, errors);
+    expressions::match_conditions(webhook, false, errors);
 }
 
 fn review_versions(webhook: &At<'_>, errors: &mut ErrorList) {
@@ -323,6 +308,11 @@ mod tests {
                     "/webhooks/0/clientConfig",
                     json!({"url": "http://a"}),
                     "webhooks[0].clientConfig.url: Invalid value: \"http\": 'https' is the only allowed URL scheme; desired format: https://host[/path]",
+                ),
+                (
+                    "/webhooks/0/matchConditions",
+                    json!([{"name": "x", "expression": "... [] bad expression"}]),
+                    "webhooks[0].matchConditions[0].expression: Invalid value: \"... [] bad expression\": compilation failed: ERROR: <input>:1:2: Syntax error: no viable alternative at input '..'\n | ... [] bad expression\n | .^",
                 ),
                 (
                     "/webhooks/0/rules/0/resources",

@@ -16,7 +16,7 @@ pub(super) fn evaluate(root: &Node, object: &Json, old: Option<&Json>) -> Checke
     let mut run = Run { budget: RUNTIME_BUDGET, checked: Checked::default() };
     let unchanged = Ratchet { current: old.map(|old| (object, old)), parent: None };
     // An exhausted budget has been told of where it ran out.
-    let _ = run.node(&Path::nil(), root, object, old, unchanged, true);
+    let _ = run.node(&Path::nil(), root, object, old, unchanged);
     run.checked
 }
 
@@ -65,7 +65,6 @@ impl Run {
         object: &Json,
         old: Option<&Json>,
         ratchet: Ratchet<'_>,
-        is_root: bool,
     ) -> Result<(), Exhausted> {
         if object.is_null() {
             return Ok(());
@@ -73,7 +72,7 @@ impl Run {
         self.rules(path, node, object, old.filter(|old| !old.is_null()), ratchet)?;
         for part in &node.all_of {
             let ratchet = Ratchet { current: None, parent: ratchet.parent };
-            self.node(path, part, object, old, ratchet, is_root)?;
+            self.node(path, part, object, old, ratchet)?;
         }
         match object {
             Json::Object(members) => {
@@ -81,10 +80,10 @@ impl Run {
                     let before = old.and_then(|old| old.get(name));
                     if let Some(below) = node.properties.get(name) {
                         let ratchet = ratchet.field(name, value);
-                        self.node(&path.child(name.clone()), below, value, before, ratchet, false)?;
+                        self.node(&path.child(name.clone()), below, value, before, ratchet)?;
                     } else if let Some(below) = &node.additional {
                         let ratchet = ratchet.field(name, value);
-                        self.node(&path.key(name.clone()), below, value, before, ratchet, false)?;
+                        self.node(&path.key(name.clone()), below, value, before, ratchet)?;
                     }
                 }
             }
@@ -93,7 +92,7 @@ impl Run {
                 for (index, item) in items.iter().enumerate() {
                     let before = continued(node, old, item);
                     let of = ratchet.current.and_then(|(_, old)| continued(node, Some(old), item));
-                    self.node(&path.index(index), below, item, before, ratchet.below(item, of), false)?;
+                    self.node(&path.index(index), below, item, before, ratchet.below(item, of))?;
                 }
             }
             _ => {}

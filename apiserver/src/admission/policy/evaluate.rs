@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use knarr_api::cel::{
-    Activation, Check, CheckTarget, Decision, Decisions, EvalError, Map, PER_CALL_LIMIT, Program,
+    Activation, Check, CheckTarget, Decision, Decisions, EvalError, Map, Named, PER_CALL_LIMIT, Program,
     RUNTIME_BUDGET, Value as Cel,
 };
 use serde_json::Value;
@@ -36,8 +36,6 @@ impl Failure {
         }
     }
 }
-
-type Named<'a> = (Box<str>, Result<Cel<'a>, EvalError>);
 
 /// The evaluation of one policy on one request with one parameter.
 pub struct Evaluation<'a> {
