@@ -1,13 +1,15 @@
 //! Getting a [`Client`], and giving every component its own identity.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
+use hyper_util::rt::TokioExecutor;
 use kube::{
     Client, Config,
-    client::Body,
-    config::{KubeConfigOptions, Kubeconfig},
+    client::{Body, ClientBuilder, ConfigExt},
 };
-use tower::{BoxError, Service};
+use rustls::client::ResolvesClientCert;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use tower::{BoxError, Service, ServiceBuilder};
 
 /// Who a request is made as.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -76,24 +78,10 @@ where
 
 /// Why no client could be made.
 #[derive(Debug, thiserror::Error)]
-pub enum ConnectError {
-    #[error("cannot read kubeconfig {path}: {source}")]
-    Read { path: String, source: kube::config::KubeconfigError },
-    #[error("cannot use kubeconfig {path}: {source}")]
-    Use { path: String, source: kube::config::KubeconfigError },
-    #[error("cannot set up the connection to {server}: {source}")]
-    Client { server: String, source: kube::Error },
-}
-
-/// A client over HTTPS as the current context of a kubeconfig file says.
-pub async fn from_kubeconfig(path: &Path) -> Result<Client, ConnectError> {
-    let shown = || path.display().to_string();
-    let kubeconfig =
-        Kubeconfig::read_from(path).map_err(|source| ConnectError::Read { path: shown(), source })?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .map_err(|source| ConnectError::Use { path: shown(), source })?;
-    from_config(config)
+#[error("cannot set up the connection to {server}: {source}")]
+pub struct ConnectError {
+    pub server: String,
+    pub source: kube::Error,
 }
 
 /// A client over HTTPS from settings already in hand (server, CA, client certificate or token).
@@ -101,5 +89,25 @@ pub fn from_config(mut config: Config) -> Result<Client, ConnectError> {
     // Watches end by the server's timeout and are guarded by the informer; an idle one is not broken.
     config.read_timeout = None;
     let server = config.cluster_url.to_string();
-    Client::try_from(config).map_err(|source| ConnectError::Client { server, source })
+    Client::try_from(config).map_err(|source| ConnectError { server, source })
+}
+
+/// A client over HTTPS that asks `identity` for its certificate at every new connection, so that the certificate can
+/// be replaced while the client is in use.
+pub fn with_certificate(
+    config: &Config,
+    identity: Arc<dyn ResolvesClientCert>,
+) -> Result<Client, ConnectError> {
+    if CryptoProvider::get_default().is_none() {
+        // It may be there by now, and then it is this one.
+        let _raced = aws_lc_rs::default_provider().install_default();
+    }
+    let failed = |source| ConnectError { server: config.cluster_url.to_string(), source };
+    let mut tls = config.rustls_client_config().map_err(failed)?;
+    tls.client_auth_cert_resolver = identity;
+    let connector =
+        hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().build();
+    let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
+    let service = ServiceBuilder::new().layer(config.base_uri_layer()).service(http);
+    Ok(ClientBuilder::new(service, config.default_namespace.clone()).build())
 }

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-
-use ipnet::IpNet;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::cluster::MAX_NODES;
 
 /// Kubernetes as one binary.
 #[derive(Debug, Parser)]
@@ -37,9 +38,12 @@ pub enum Command {
     Server(Server),
     /// Run a node that joins a cluster, in the foreground.
     #[command(
-        after_help = "Example:\n  knarr agent --data-dir /var/lib/knarr-agent --kubeconfig node.kubeconfig \\\n    --tls-cert-file node.crt --tls-private-key-file node.key --client-ca-file ca.crt"
+        after_help = "Example:\n  knarr token create        # where the API server runs\n  knarr agent --server https://192.0.2.1:6443 --token TOKEN"
     )]
     Agent(Agent),
+    /// Let machines join a cluster.
+    #[command(after_help = "Example:\n  knarr token create")]
+    Token(Token),
     /// Bring container images into a cluster, list and remove them.
     #[command(after_help = "Example:\n  knarr image import web.tar\n  knarr image ls")]
     Image(Image),
@@ -71,6 +75,10 @@ pub struct Named {
 pub struct Up {
     #[command(flatten)]
     pub place: Place,
+    /// How many nodes the cluster has on this machine, each after the first in a network namespace
+    /// [default: 1, or as many as it has].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_NODES)))]
+    pub nodes: Option<u8>,
     /// Do not add a context to the user's kubeconfig.
     #[arg(long)]
     pub no_merge_kubeconfig: bool,
@@ -109,47 +117,53 @@ pub struct Server {
 
 #[derive(Debug, Args)]
 pub struct Agent {
+    /// The cluster's API server.
+    #[arg(long, value_name = "URL")]
+    pub server: String,
+    /// What `knarr token create` printed, or the variable KNARR_TOKEN; only needed to join.
+    #[arg(long, value_name = "TOKEN")]
+    pub token: Option<String>,
     /// Where the node keeps everything.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/knarr-agent")]
     pub data_dir: PathBuf,
-    /// How to reach the API server, and as whom (system:node:NAME).
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: PathBuf,
-    /// The cluster's name; part of every name that the node puts into the kernel.
-    #[arg(long, default_value = "default")]
-    pub name: String,
+    /// Part of every name that the node puts into the kernel [default: the cluster's name].
+    #[arg(long)]
+    pub name: Option<String>,
     /// The node's name [default: the host's name].
     #[arg(long, value_name = "NAME")]
     pub hostname_override: Option<String>,
     /// The node's addresses, the primary one first [default: the machine's].
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     pub node_ip: Vec<IpAddr>,
-    /// The node's port.
-    #[arg(long, default_value_t = 10250)]
-    pub port: u16,
-    /// The certificate that the node serves with, from the cluster's authority.
-    #[arg(long, value_name = "FILE")]
-    pub tls_cert_file: PathBuf,
-    /// Its key.
-    #[arg(long, value_name = "FILE")]
-    pub tls_private_key_file: PathBuf,
-    /// The authority of the certificates of those who may ask this node.
-    #[arg(long, value_name = "FILE")]
-    pub client_ca_file: PathBuf,
-    /// The ranges of all pods of the cluster.
-    #[arg(long, value_name = "CIDR", value_delimiter = ',', default_value = "10.244.0.0/16")]
-    pub cluster_cidr: Vec<IpNet>,
-    /// The ranges of Service addresses.
-    #[arg(long, value_name = "CIDR", value_delimiter = ',', default_value = "10.96.0.0/16")]
-    pub service_cluster_ip_range: Vec<IpNet>,
-    /// The addresses of cluster DNS.
-    #[arg(long, value_name = "IP", value_delimiter = ',', default_value = "10.96.0.10")]
-    pub cluster_dns: Vec<IpAddr>,
-    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
-    pub cluster_domain: String,
-    /// The bit of the packet mark that means masquerading.
-    #[arg(long, value_name = "BIT", default_value_t = 14, value_parser = clap::value_parser!(u8).range(0..32))]
-    pub iptables_masquerade_bit: u8,
+    /// The node's port [default: 10250].
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// The network namespace that is the node.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub netns: Option<PathBuf>,
+    /// Started by `knarr up`: leave the terminal, and say on standard output when the node is Ready.
+    #[arg(long, hide = true)]
+    pub background: bool,
+}
+
+/// Join tokens.
+#[derive(Debug, Args)]
+pub struct Token {
+    #[command(subcommand)]
+    pub command: TokenCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token, and print the command that joins a machine with it.
+    #[command(after_help = "Example:\n  knarr token create --ttl 1h")]
+    Create {
+        /// How long machines may join with it.
+        #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
+        ttl: Duration,
+        #[command(flatten)]
+        named: Named,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -192,6 +206,21 @@ pub enum ImageCommand {
     },
 }
 
+/// `90s`, `15m`, `24h`, as Go writes durations.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no duration such as 90s, 15m or 24h");
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+    let seconds = number.checked_mul(seconds).filter(|seconds| (1..=10 * 365 * 86_400).contains(seconds));
+    seconds.map(Duration::from_secs).ok_or_else(wrong)
+}
+
 pub fn parse() -> Cli {
     Cli::parse()
 }
@@ -217,11 +246,31 @@ mod tests {
 
     #[test]
     fn up_takes_exactly_the_published_flags() {
-        let flags =
-            ["knarr", "up", "--name", "a", "--data-dir", "/d", "--api-port", "7443", "--no-merge-kubeconfig"];
+        let flags = [
+            "knarr",
+            "up",
+            "--name",
+            "a",
+            "--data-dir",
+            "/d",
+            "--api-port",
+            "7443",
+            "--no-merge-kubeconfig",
+            "--nodes",
+            "3",
+        ];
         let Command::Up(up) = Cli::try_parse_from(flags).expect("parses").command else { panic!("not up") };
         assert_eq!((up.place.named.name.as_str(), up.place.api_port), ("a", Some(7443)));
         assert!(up.no_merge_kubeconfig);
+        assert_eq!(up.nodes, Some(3));
         assert!(Cli::try_parse_from(["knarr", "up", "--api-port", "70000"]).is_err());
+    }
+
+    #[test]
+    fn durations_are_read_as_go_writes_them() {
+        assert_eq!(duration("15m"), Ok(Duration::from_secs(900)));
+        for text in ["", "h", "0s", "12", "-1h", "1ü", "99999999999999999999h"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! A named cluster: where it lives, and which addresses and ports are its own.
 
 mod lock;
+mod nodes;
 mod registry;
 
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 pub use lock::Lock;
+pub use nodes::{LocalNode, MAX_NODES};
 pub use registry::Registry;
 
 use crate::cli::Place;
@@ -28,6 +30,13 @@ pub struct Cluster {
     pub api_port: u16,
     /// Which of the machine's ranges are this cluster's.
     pub index: u8,
+    /// How many nodes it has on this machine.
+    #[serde(default = "one")]
+    pub nodes: u8,
+}
+
+fn one() -> u8 {
+    1
 }
 
 impl Cluster {
@@ -61,7 +70,7 @@ impl Cluster {
             bail!("{} belongs to cluster {}: pass another --data-dir", data_dir.display(), other.name);
         }
         let api_port = place.api_port.unwrap_or(FIRST_API_PORT + u16::from(index));
-        let cluster = Self { name: name.clone(), data_dir, api_port, index };
+        let cluster = Self { name: name.clone(), data_dir, api_port, index, nodes: 1 };
         registry.put(cluster.clone())?;
         Ok(cluster)
     }
@@ -145,6 +154,21 @@ mod tests {
         assert_eq!((a.pod_cidr().as_str(), b.pod_cidr().as_str()), ("10.244.0.0/16", "10.245.0.0/16"));
         assert!(b.node_ports().end() < a.node_ports().start());
         assert_eq!(Cluster::resolve(&mut registry, &place("a", None)).expect("resolves"), a);
+    }
+
+    #[test]
+    fn further_nodes_have_directories_namespaces_and_addresses_of_their_own() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut registry = Registry::open_at(directory.path()).expect("opens");
+        let mut cluster = Cluster::resolve(&mut registry, &place("a", Some("/data"))).expect("resolves");
+        assert!(cluster.further_nodes().expect("nodes").is_empty());
+        cluster.nodes = 3;
+        let nodes = cluster.further_nodes().expect("nodes");
+        assert_eq!(nodes.len(), 2);
+        assert_eq!(nodes[1].data_dir, Path::new("/data/nodes/3"));
+        assert_eq!(nodes[1].member.netns, Path::new("/run/netns/knarr-a.3"));
+        assert_eq!(nodes[1].member.address.to_string(), "10.232.0.3");
+        assert!(nodes[0].name.ends_with("-2") && nodes[0].name != nodes[1].name);
     }
 
     #[test]

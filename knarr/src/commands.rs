@@ -1,12 +1,15 @@
 //! One file per command.
 
+mod background;
 mod completion;
 mod delete;
 mod down;
 mod image;
 mod kubeconfig;
+mod nodes;
 mod process;
 mod status;
+mod token;
 mod up;
 pub mod version;
 
@@ -26,6 +29,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status(named) => as_root("status", || on_one_thread(status::run(named))),
         Command::Down(down) => as_root("down", || on_one_thread(down::run(down))),
         Command::Delete(named) => as_root("delete", || on_one_thread(delete::run(named))),
+        Command::Token(token) => as_root("token", || on_one_thread(token::run(token))),
         Command::Image(image) => as_root("image", || on_one_thread(image::run(image))),
         Command::Server(server) => as_root("server", || crate::server::run(server)),
         Command::Agent(agent) => as_root("agent", || crate::server::agent::run(agent)),

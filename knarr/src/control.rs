@@ -66,6 +66,19 @@ pub struct PullRequest {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenRequest {
+    pub ttl_seconds: u64,
+}
+
+/// What a machine needs to join.
+#[derive(Serialize, Deserialize)]
+pub struct JoinInfo {
+    pub server: String,
+    pub token: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 struct Failure {
     message: String,
 }

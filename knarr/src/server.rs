@@ -10,8 +10,9 @@ pub mod agent;
 mod backend;
 mod control_plane;
 mod destroy;
+mod facts;
 mod hello;
-mod machine;
+pub mod machine;
 mod manifests;
 mod node;
 mod own_node;
@@ -19,6 +20,7 @@ mod range;
 mod ready;
 mod settings;
 mod tasks;
+mod tokens;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -28,6 +30,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+pub use agent::TOKEN_VARIABLE;
 pub use destroy::destroy;
 
 use crate::cli;
@@ -37,8 +40,7 @@ use tasks::Tasks;
 
 pub fn run(args: cli::Server) -> anyhow::Result<ExitCode> {
     if args.background {
-        // A session of its own: closing the terminal that ran `knarr up` must not end the cluster.
-        nix::unistd::setsid().context("leaving the terminal's session")?;
+        leave_terminal()?;
     }
     log_to_stderr()?;
     let cluster = {
@@ -56,6 +58,11 @@ pub fn run(args: cli::Server) -> anyhow::Result<ExitCode> {
     }
     drop(lock);
     outcome.map(|()| ExitCode::SUCCESS)
+}
+
+/// Takes a session of its own: closing the terminal that ran `knarr up` must not end the cluster.
+fn leave_terminal() -> anyhow::Result<()> {
+    nix::unistd::setsid().context("leaving the terminal's session").map(drop)
 }
 
 fn log_to_stderr() -> anyhow::Result<()> {
@@ -114,7 +121,7 @@ async fn start(settings: &Arc<Settings>, tasks: &mut Tasks, background: bool) ->
     let began = tokio::time::Instant::now();
     let control_plane = Arc::new(control_plane::start(settings, tasks).await?);
     let node = own_node::start(&settings.node()?, &control_plane, tasks).await?;
-    backend::start(settings, &control_plane, &node, tasks)?;
+    backend::start(settings, &control_plane, &node, tasks);
     ready::wait(&control_plane.admin(), &settings.node_name).await?;
     tracing::info!(seconds = began.elapsed().as_secs_f64(), "node is ready");
     if background {

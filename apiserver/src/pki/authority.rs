@@ -124,12 +124,17 @@ impl Authority {
         params.subject_alt_names.extend(names.iter().flat_map(|n| &n.ips).map(|ip| SanType::IpAddress(*ip)));
         (params.not_before, params.not_after) = validity(&profile.common_name, now, profile.lifetime)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
+        let mut chain = vec![certificate.der().clone()];
+        if names.is_some() {
+            // A server shows its authority too: who joins with a token knows only the authority's fingerprint.
+            chain.push(self.der.clone());
+        }
         let key_der = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key_der)?;
         Ok(Issued {
             certificate_pem: certificate.pem(),
             key_pem: key.serialize_pem(),
-            certified: Arc::new(CertifiedKey::new(vec![certificate.der().clone()], signer)),
+            certified: Arc::new(CertifiedKey::new(chain, signer)),
             not_after: now.checked_add(profile.lifetime).map_err(|_| lifetime(&profile.common_name))?,
             renew_at: now
                 .checked_add(profile.lifetime * 2 / 3)

@@ -97,6 +97,15 @@ enum Verdict {
     Pending,
 }
 
+/// How one attempt at a delete went.
+enum Attempt {
+    Done(Deleted),
+    /// Another writer was faster; what we had marked to be removed at once, if we got so far.
+    Overtaken {
+        marked: Option<Value>,
+    },
+}
+
 impl Registry {
     /// Deletes an object as its kind, its finalizers and the options have it.
     pub async fn delete(
@@ -107,18 +116,21 @@ impl Registry {
         options: &DeleteOptions,
     ) -> Result<Deleted, Status> {
         let key = storage.key(cx.namespace(), name);
+        let mut marked = None;
         loop {
             let (found, _) = self.store.get(&key).await.map_err(store_failure)?;
             let Some(kv) = found else {
-                return Err(Status::not_found(&storage.group, &storage.resource, name));
+                // Somebody removed what we had marked to be removed at once: that is what was asked for.
+                let gone = marked.ok_or_else(|| Status::not_found(&storage.group, &storage.resource, name));
+                return gone.map(Deleted::Gone);
             };
-            if let Some(deleted) = self.delete_once(cx, storage, name, options, kv).await? {
-                return Ok(deleted);
+            match self.delete_once(cx, storage, name, options, kv).await? {
+                Attempt::Done(deleted) => return Ok(deleted),
+                Attempt::Overtaken { marked: now } => marked = now.or(marked),
             }
         }
     }
 
-    /// One attempt; `None` when another writer was faster.
     async fn delete_once(
         &self,
         cx: &RequestContext,
@@ -126,7 +138,7 @@ impl Registry {
         name: &str,
         options: &DeleteOptions,
         kv: KeyValue,
-    ) -> Result<Option<Deleted>, Status> {
+    ) -> Result<Attempt, Status> {
         let stored = Stored::new(kv.value.clone(), kv.mod_revision.0).map_err(Status::internal)?;
         let object = Arc::new(stored.to_value().map_err(Status::internal)?);
         check_preconditions(storage, options, &object, &kv.key)?;
@@ -137,18 +149,26 @@ impl Registry {
         drop(attributes);
         let object = Arc::unwrap_or_clone(object);
         match self.judge(cx, storage, object.clone(), options) {
-            Verdict::Pending => Ok(Some(Deleted::Marked(Written::new(object, stored)))),
-            Verdict::Remove => self.remove(cx, storage, object, &kv).await,
+            Verdict::Pending => Ok(Attempt::Done(Deleted::Marked(Written::new(object, stored)))),
+            Verdict::Remove => match self.remove(cx, storage, object, &kv).await? {
+                Some(deleted) => Ok(Attempt::Done(deleted)),
+                None => Ok(Attempt::Overtaken { marked: None }),
+            },
             Verdict::Mark { object, then_remove } => {
                 let Some(written) = self.mark(cx, storage, object, stored, &kv).await? else {
-                    return Ok(None);
+                    return Ok(Attempt::Overtaken { marked: None });
                 };
                 if !then_remove {
-                    return Ok(Some(Deleted::Marked(written)));
+                    return Ok(Attempt::Done(Deleted::Marked(written)));
                 }
-                let Some(stored) = &written.stored else { return Ok(Some(Deleted::Gone(written.object))) };
+                let Some(stored) = &written.stored else {
+                    return Ok(Attempt::Done(Deleted::Gone(written.object)));
+                };
                 let marked = KeyValue { mod_revision: knarr_storage::Revision(stored.revision()), ..kv };
-                self.remove(cx, storage, written.object, &marked).await
+                match self.remove(cx, storage, written.object.clone(), &marked).await? {
+                    Some(deleted) => Ok(Attempt::Done(deleted)),
+                    None => Ok(Attempt::Overtaken { marked: Some(written.object) }),
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::process;
+use super::{nodes, process};
 use crate::cli::Named;
 use crate::cluster::{Lock, Registry};
 use crate::{kubeconfig, server};
@@ -15,6 +15,7 @@ pub async fn run(named: Named) -> anyhow::Result<ExitCode> {
         println!("there is no cluster {}", named.name);
         return Ok(ExitCode::SUCCESS);
     };
+    nodes::stop(&cluster)?;
     if let Some(pid) = Lock::holder(&cluster.data_dir)? {
         process::end(pid)?;
     }

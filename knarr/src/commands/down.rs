@@ -2,13 +2,19 @@
 
 use std::process::ExitCode;
 
-use super::process;
+use super::{nodes, process};
 use crate::cli::Down;
 use crate::cluster::{Cluster, Lock};
 use crate::control::Client;
 
 pub async fn run(down: Down) -> anyhow::Result<ExitCode> {
     let cluster = Cluster::find(&down.named.name)?;
+    if down.pods {
+        for (_, mut node) in nodes::connect(&cluster).await? {
+            node.stop_pods().await?;
+        }
+    }
+    nodes::stop(&cluster)?;
     let Some(pid) = Lock::holder(&cluster.data_dir)? else {
         println!("cluster {} does not run", cluster.name);
         return Ok(ExitCode::SUCCESS);

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
+use super::nodes;
 use crate::cli::{self, ImageCommand, Named};
 use crate::cluster::Cluster;
 use crate::control::{Client, Image, ImportRequest, PullRequest};
@@ -11,33 +12,48 @@ use crate::control::{Client, Image, ImportRequest, PullRequest};
 pub async fn run(image: cli::Image) -> anyhow::Result<ExitCode> {
     match image.command {
         ImageCommand::Import { files, named } => {
-            let mut client = connect(&named).await?;
+            let mut clients = connect(&named).await?;
             for file in files {
                 let path = std::path::absolute(&file).with_context(|| file.display().to_string())?;
-                let names = client.import(&ImportRequest { path }).await;
-                for name in names.with_context(|| format!("importing {}", file.display()))? {
+                let request = ImportRequest { path };
+                let importing = clients.iter_mut().map(|client| client.import(&request));
+                let names = futures::future::try_join_all(importing).await;
+                let names = names.with_context(|| format!("importing {}", file.display()))?;
+                for name in names.first().into_iter().flatten() {
                     println!("imported {name}");
                 }
             }
         }
         ImageCommand::Pull { reference, named } => {
-            let image = connect(&named).await?.pull(&PullRequest { reference }).await?;
-            print!("{}", table(&[image]));
+            let (mut clients, request) = (connect(&named).await?, PullRequest { reference });
+            let pulling = clients.iter_mut().map(|client| client.pull(&request));
+            print!("{}", table(&futures::future::try_join_all(pulling).await?));
         }
-        ImageCommand::Ls { named } => print!("{}", table(&connect(&named).await?.images().await?)),
+        ImageCommand::Ls { named } => {
+            let mut clients = connect(&named).await?;
+            let listing = clients.iter_mut().map(Client::images);
+            print!("{}", table(&futures::future::try_join_all(listing).await?.concat()));
+        }
         ImageCommand::Rm { reference, named } => {
-            connect(&named).await?.remove_image(&PullRequest { reference: reference.clone() }).await?;
+            let request = PullRequest { reference: reference.clone() };
+            for client in &mut connect(&named).await? {
+                client.remove_image(&request).await?;
+            }
             println!("removed {reference}");
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn connect(named: &Named) -> anyhow::Result<Client> {
-    Client::connect(&Cluster::find(&named.name)?).await
+/// All nodes of the cluster on this machine.
+async fn connect(named: &Named) -> anyhow::Result<Vec<Client>> {
+    let cluster = Cluster::find(&named.name)?;
+    let mut clients = vec![Client::connect(&cluster).await?];
+    clients.extend(nodes::connect(&cluster).await?.into_iter().map(|(_, client)| client));
+    Ok(clients)
 }
 
-/// A line per name, aligned, sorted by name.
+/// A line per name, aligned, sorted by name; what several nodes have is there once.
 fn table(images: &[Image]) -> String {
     let mut rows: Vec<[String; 3]> = Vec::new();
     for image in images {
@@ -45,6 +61,7 @@ fn table(images: &[Image]) -> String {
         rows.extend(names.into_iter().map(|name| [name, image.digest.clone(), size(image.size)]));
     }
     rows.sort();
+    rows.dedup();
     rows.insert(0, ["NAME", "DIGEST", "SIZE"].map(str::to_owned));
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let (name, digest) = (width(0), width(1));

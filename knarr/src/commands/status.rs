@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::nodes;
 use crate::cli::Named;
 use crate::cluster::{Cluster, Lock};
 use crate::control::Client;
@@ -23,6 +24,15 @@ pub async fn run(named: Named) -> anyhow::Result<ExitCode> {
     println!("version:     {}", status.version);
     println!("api server:  {}", status.api_server);
     println!("node:        {}", status.node);
+    for (node, mut client) in nodes::connect(&cluster).await? {
+        let status = client.status().await?;
+        let state = if status.ready { "ready".to_owned() } else { status.message };
+        let memory = status.resident_bytes >> 20;
+        println!(
+            "             {} ({state}, {} pods, pid {}, {memory} MiB)",
+            node.name, status.pods, status.pid
+        );
+    }
     println!("pods:        {}", status.pods);
     println!(
         "process:     pid {}, up {}, {} MiB",

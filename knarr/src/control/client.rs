@@ -11,8 +11,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::{Failure, Image, ImportRequest, PullRequest, Socket, Status};
-use crate::cluster::{Cluster, Lock};
+use super::{Failure, Image, ImportRequest, JoinInfo, PullRequest, Socket, Status, TokenRequest};
+use crate::cluster::{Cluster, LocalNode, Lock};
 
 /// A connection to the server of one cluster.
 #[derive(Debug)]
@@ -31,6 +31,17 @@ impl Client {
         })
     }
 
+    /// Connects to a further node of a cluster on this machine, if it runs.
+    pub async fn connect_node(node: &LocalNode) -> anyhow::Result<Option<Self>> {
+        if Lock::holder(&node.data_dir)?.is_none() {
+            return Ok(None);
+        }
+        let client = Self::open(&node.data_dir).await;
+        client
+            .map(Some)
+            .with_context(|| format!("node {} does not answer: see {}", node.name, node.log_file().display()))
+    }
+
     async fn open(data_dir: &Path) -> anyhow::Result<Self> {
         let socket = Socket::of(data_dir)?;
         let stream = UnixStream::connect(socket.address()).await?;
@@ -42,6 +53,10 @@ impl Client {
 
     pub async fn status(&mut self) -> anyhow::Result<Status> {
         self.ask(Method::GET, "/status", &()).await
+    }
+
+    pub async fn create_token(&mut self, request: &TokenRequest) -> anyhow::Result<JoinInfo> {
+        self.ask(Method::POST, "/tokens", request).await
     }
 
     /// Stops all pods' containers.

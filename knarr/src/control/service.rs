@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
@@ -14,12 +15,13 @@ use axum::{Json, Router};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, Image, ImportRequest, PullRequest, Socket, Status};
+use super::{Failure, Image, ImportRequest, JoinInfo, PullRequest, Socket, Status, TokenRequest};
 
 /// What the command line may ask of a running cluster.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
     async fn status(&self) -> anyhow::Result<Status>;
+    async fn create_token(&self, ttl: Duration) -> anyhow::Result<JoinInfo>;
     async fn stop_pods(&self) -> anyhow::Result<()>;
     async fn images(&self) -> anyhow::Result<Vec<Image>>;
     async fn import(&self, archive: &Path) -> anyhow::Result<Vec<String>>;
@@ -49,6 +51,12 @@ pub async fn serve(
     std::fs::set_permissions(&address, std::fs::Permissions::from_mode(0o600))?;
     let router = Router::new()
         .route("/status", get(async |State(b): Shared| answer(b.status().await)))
+        .route(
+            "/tokens",
+            post(async |State(b): Shared, Json(r): Json<TokenRequest>| {
+                answer(b.create_token(Duration::from_secs(r.ttl_seconds)).await)
+            }),
+        )
         .route("/pods/stop", post(async |State(b): Shared| answer(b.stop_pods().await)))
         .route("/images", get(async |State(b): Shared| answer(b.images().await)))
         .route(

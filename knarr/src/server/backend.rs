@@ -1,6 +1,6 @@
 //! What the command line may ask of this process, answered by its components.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,57 +15,90 @@ use tokio::time::Instant;
 
 use super::control_plane::ControlPlane;
 use super::node::Node;
-use super::ready;
-use super::settings::Settings;
+use super::settings::{NodeSettings, Settings};
 use super::tasks::Tasks;
-use crate::control::{self, Image, Status};
+use super::{ready, tokens};
+use crate::control::{self, Image, JoinInfo, Status};
 
 /// Time for a container to end when the cluster is stopped with its pods.
 const GRACE: Duration = Duration::from_secs(10);
 
 struct Backend {
-    settings: Arc<Settings>,
     client: Client,
+    api_server: String,
+    node: String,
     runtime: Arc<Embedded>,
     started: Instant,
+    /// Only the control plane lets machines join.
+    control_plane: Option<Arc<ControlPlane>>,
 }
 
-pub fn start(
-    settings: &Arc<Settings>,
-    control_plane: &ControlPlane,
-    node: &Node,
-    tasks: &mut Tasks,
-) -> anyhow::Result<()> {
-    let backend = Arc::new(Backend {
-        settings: settings.clone(),
+/// For the process that has the control plane.
+pub fn start(settings: &Settings, control_plane: &Arc<ControlPlane>, node: &Node, tasks: &mut Tasks) {
+    let backend = Backend {
         client: control_plane.admin(),
+        api_server: settings.server_url(),
+        node: settings.node_name.clone(),
         runtime: node.runtime.clone(),
         started: Instant::now(),
-    });
-    let directory = settings.cluster.data_dir.clone();
+        control_plane: Some(control_plane.clone()),
+    };
+    serve(backend, settings.cluster.data_dir.clone(), tasks);
+}
+
+/// For a process that is a node and nothing else.
+pub fn start_agent(
+    settings: &NodeSettings,
+    api_server: &http::Uri,
+    client: &Client,
+    node: &Node,
+    tasks: &mut Tasks,
+) {
+    let backend = Backend {
+        client: client.clone(),
+        api_server: api_server.to_string(),
+        node: settings.node_name.clone(),
+        runtime: node.runtime.clone(),
+        started: Instant::now(),
+        control_plane: None,
+    };
+    serve(backend, settings.data_dir.clone(), tasks);
+}
+
+fn serve(backend: Backend, directory: PathBuf, tasks: &mut Tasks) {
+    let backend = Arc::new(backend);
     tasks.spawn("control socket", |stop| async move { control::serve(&directory, backend, stop).await });
-    Ok(())
 }
 
 #[async_trait]
 impl control::Backend for Backend {
     async fn status(&self) -> anyhow::Result<Status> {
         let nodes: Api<NodeObject> = Api::all(self.client.clone());
-        let node = nodes.get(&self.settings.node_name).await.context("asking for the node")?;
+        let node = nodes.get(&self.node).await.context("asking for the node")?;
         let state = ready::state(&node);
         let pods: Api<Pod> = Api::all(self.client.clone());
-        let running = pods.list_metadata(&ListParams::default().fields("status.phase=Running")).await?;
+        let of_node = format!("status.phase=Running,spec.nodeName={}", self.node);
+        let running = pods.list_metadata(&ListParams::default().fields(&of_node)).await?;
         Ok(Status {
             version: crate::commands::version::LONG.to_owned(),
             pid: std::process::id(),
-            api_server: self.settings.server_url(),
-            node: self.settings.node_name.clone(),
+            api_server: self.api_server.clone(),
+            node: self.node.clone(),
             ready: state.is_ok(),
             message: state.err().unwrap_or_default(),
             uptime_seconds: self.started.elapsed().as_secs(),
             pods: running.items.len(),
             resident_bytes: resident_bytes()?,
         })
+    }
+
+    async fn create_token(&self, ttl: Duration) -> anyhow::Result<JoinInfo> {
+        let control_plane = self.control_plane.as_ref();
+        let control_plane = control_plane.context("this is a node: ask where the API server runs")?;
+        let ttl = jiff::SignedDuration::try_from(ttl).context("the token's time to live")?;
+        let (authority, now) = (&control_plane.pki.ca, control_plane.clock.now());
+        let token = tokens::create(&self.client, authority, now, ttl).await?;
+        Ok(JoinInfo { server: control_plane.advertised.clone(), token: token.to_string() })
     }
 
     async fn stop_pods(&self) -> anyhow::Result<()> {

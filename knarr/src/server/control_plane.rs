@@ -41,6 +41,8 @@ pub struct ControlPlane {
     pub pki: Arc<Pki>,
     pub clock: SharedClock,
     pub random: SharedRandom,
+    /// Where other machines reach the API server.
+    pub advertised: String,
 }
 
 impl ControlPlane {
@@ -124,7 +126,9 @@ pub async fn start(settings: &Arc<Settings>, tasks: &mut Tasks) -> anyhow::Resul
         .context("writing the objects that every cluster has")?;
     knows_everything.wait_for(|ready| *ready).await.context("the authorizers ended")?;
 
-    let control_plane = ControlPlane { server, pki, clock, random };
+    let advertised =
+        format!("https://{}", std::net::SocketAddr::from((settings.advertise_address(), cluster.api_port)));
+    let control_plane = ControlPlane { server, pki, clock, random, advertised };
     manifests::apply(&control_plane.admin()).await?;
     start_controllers(settings, &control_plane, tasks)?;
     start_scheduler(&control_plane, tasks);

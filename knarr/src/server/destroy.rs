@@ -5,11 +5,11 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::node::open_runtime;
-use super::settings::{POD_CIDRS, Settings};
-use crate::cluster::Cluster;
+use super::settings::{NodeSettings, POD_CIDRS, Settings};
+use crate::cluster::{Cluster, LocalNode};
 
-/// What a server makes in its data directory. Anything else there is the user's and stays.
-const OWN: [&str; 11] = [
+/// What a server or an agent makes in its data directory. Anything else there is the user's and stays.
+const OWN: [&str; 12] = [
     "store",
     "pki",
     "runtime",
@@ -17,6 +17,7 @@ const OWN: [&str; 11] = [
     "kubelet",
     "kubeconfig",
     "server.log",
+    "agent.log",
     "server.lock",
     "control.sock",
     "hello.fingerprint",
@@ -24,25 +25,58 @@ const OWN: [&str; 11] = [
 ];
 
 /// Ends every container and removes every process, mount, namespace, link, table, cgroup and file of a cluster
-/// whose server does not run.
+/// whose server and nodes do not run.
 pub async fn destroy(cluster: &Cluster) -> anyhow::Result<()> {
+    let own = Settings::of(cluster.clone())?.node()?;
+    for node in cluster.further_nodes()? {
+        let settings = NodeSettings {
+            cluster: node.instance.clone(),
+            node_name: node.name.clone(),
+            data_dir: node.data_dir.clone(),
+            ..own.clone()
+        };
+        destroy_node(cluster, &node, &settings)
+            .await
+            .with_context(|| format!("removing node {}", node.name))?;
+    }
+    remove_if_empty(&cluster.nodes_dir())?;
+    cluster.lan()?.destroy().await?;
     if !cluster.data_dir.exists() {
         return Ok(());
     }
-    let settings = Settings::of(cluster.clone())?.node()?;
+    destroy_containers(&own).await?;
+    let network = own.network(&own.remembered_pod_cidrs()?)?;
+    knarr_network::destroy(&network).await.context("removing the network")?;
+    remove_files(&cluster.data_dir)
+}
+
+/// The network of such a node goes with its namespace.
+async fn destroy_node(cluster: &Cluster, node: &LocalNode, settings: &NodeSettings) -> anyhow::Result<()> {
+    destroy_containers(settings).await?;
+    cluster.lan()?.detach(&node.member).await?;
+    remove_files(&node.data_dir)
+}
+
+async fn destroy_containers(settings: &NodeSettings) -> anyhow::Result<()> {
     if settings.dir("runtime").exists() {
-        let runtime = open_runtime(&settings).await?;
+        let runtime = open_runtime(settings).await?;
         runtime.destroy().await.context("removing containers")?;
     }
-    unmount_below(&settings.dir("kubelet"))?;
-    let network = settings.network(&settings.remembered_pod_cidrs()?)?;
-    knarr_network::destroy(&network).await.context("removing the network")?;
+    unmount_below(&settings.dir("kubelet"))
+}
+
+fn remove_files(data_dir: &Path) -> anyhow::Result<()> {
     for name in OWN {
-        remove(&settings.dir(name))?;
+        remove(&data_dir.join(name))?;
     }
-    match std::fs::remove_dir(&cluster.data_dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::DirectoryNotEmpty => {
-            Err(error).with_context(|| format!("removing {}", cluster.data_dir.display()))
+    remove_if_empty(data_dir)
+}
+
+fn remove_if_empty(directory: &Path) -> anyhow::Result<()> {
+    use std::io::ErrorKind::{DirectoryNotEmpty, NotFound};
+    match std::fs::remove_dir(directory) {
+        Err(error) if !matches!(error.kind(), DirectoryNotEmpty | NotFound) => {
+            Err(error).with_context(|| format!("removing {}", directory.display()))
         }
         _ => Ok(()),
     }

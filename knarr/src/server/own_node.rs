@@ -10,6 +10,7 @@ use knarr_apiserver::pki::{Names, Profile, Rotating, Usage};
 use knarr_kubelet::config::ServerTls;
 
 use super::control_plane::ControlPlane;
+use super::facts::Facts;
 use super::node::{self, Access, Node};
 use super::range;
 use super::settings::NodeSettings;
@@ -33,7 +34,8 @@ pub async fn start(
         Ok(())
     });
     let admin = control_plane.admin();
-    let pod_cidrs = range::of_node(&admin, &settings.node_name, &[CONTROL_PLANE]).await?;
+    let pod_cidrs = range::of_node(&admin, &settings.node_name, &[CONTROL_PLANE], &[]).await?;
+    Facts::of(settings).publish(&admin).await?;
     let access = Access {
         clients: control_plane.clone(),
         tls: ServerTls { certificate, client_ca: vec![control_plane.pki.ca.der().clone()] },

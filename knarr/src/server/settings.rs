@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn marks_and_addresses_follow_the_clusters_index() {
-        let cluster = Cluster { name: "b".into(), data_dir: "/d".into(), api_port: 6444, index: 2 };
+        let cluster = Cluster { name: "b".into(), data_dir: "/d".into(), api_port: 6444, index: 2, nodes: 1 };
         let (node_name, node_ips, program) = ("n".to_owned(), vec![], "/knarr".into());
         let settings = Settings { cluster, node_name, node_ips, program };
         let node = settings.node().expect("valid ranges");

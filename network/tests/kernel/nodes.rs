@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use knarr_network::kernel::Namespace;
+use knarr_network::lan::{Lan, Member};
 use knarr_network::node::Routes;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -93,4 +94,39 @@ async fn across_a_router_by_vxlan() {
     default_route(&first.netns, "192.0.2.254").await;
     default_route(&second.netns, "198.51.100.254").await;
     pods_reach_each_other(&first, &second).await;
+}
+
+#[tokio::test]
+async fn several_nodes_on_one_machine_are_neighbours_and_leave_by_the_machine() {
+    let mut machine = Node::new();
+    let mut second = Node::join(&machine);
+    let world = Netns::create(machine.dir.path(), "world");
+    connect((&machine.netns, "up0"), (&world, "down0")).await;
+    set_address(&world, "down0", "192.0.2.254").await;
+    machine.set_address("up0", "192.0.2.1").await;
+
+    let lan = Lan::new(&machine.config.cluster, "10.232.0.0/24".parse().expect("a range"), vec![]);
+    let lan = lan.within(machine.netns.path());
+    let member = Member { netns: second.netns.path().to_owned(), address: lan.address(2) };
+    for _ in 0..2 {
+        lan.ensure().await.expect("the link");
+        lan.attach(&member, &machine.config.node_ips).await.expect("a node on it");
+    }
+    second.config.node_ips = vec![member.address.into()];
+    pods_reach_each_other(&machine, &second).await;
+
+    // The world knows nothing of the nodes' link, so it answers only what is masqueraded.
+    let listener = world.dialer().listen(at("192.0.2.254:80")).expect("listen");
+    let dialer = second.netns.dialer();
+    let asked = dialer.connect(at("192.0.2.254:80"));
+    let (_, accepted) = tokio::join!(asked, listener.accept());
+    assert_eq!(accepted.expect("a connection").1.ip(), ip("192.0.2.1"));
+
+    lan.detach(&member).await.expect("detach");
+    lan.destroy().await.expect("destroy");
+    assert!(!member.netns.exists(), "the namespace is left");
+    assert_eq!(tables(&machine).await, vec![format!("knarr-{}-pods", machine.config.cluster)]);
+    assert_eq!(pod_links(&machine).await.len(), 1, "only the pod's link is left");
+    lan.detach(&member).await.expect("twice");
+    lan.destroy().await.expect("twice");
 }
