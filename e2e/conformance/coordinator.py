@@ -23,6 +23,7 @@ class Coordinator:
         self.command = command
         self.workers = workers
         self.timeout = timeout
+        self.seed = int(time.time())
         self.output = output
         self.lock = threading.Lock()
         self.counter = 0
@@ -57,6 +58,8 @@ class Coordinator:
             "--ginkgo.silence-skips",
             "--ginkgo.output-interceptor-mode=none",
             f"--ginkgo.timeout={self.timeout}s",
+            # All workers must put the specs into the same order.
+            f"--ginkgo.seed={self.seed}",
         ]
         environment = dict(os.environ, GINKGO_PARALLEL_PROTOCOL="HTTP")
         log = open(self.output / f"worker-{number}.log", "wb")

@@ -66,8 +66,14 @@ impl Cluster {
     }
 
     pub fn up(&self) -> Run {
+        self.up_with(&[])
+    }
+
+    /// `up` with further flags.
+    pub fn up_with(&self, flags: &[&str]) -> Run {
         let (dir, port) = (self.data_dir().display().to_string(), self.api_port.to_string());
-        self.knarr(&["up", "--data-dir", &dir, "--api-port", &port, "--no-merge-kubeconfig"])
+        let own = ["up", "--data-dir", &dir, "--api-port", &port, "--no-merge-kubeconfig"];
+        self.knarr(&[&own[..], flags].concat())
     }
 
     /// Runs `knarr ARGUMENTS --name NAME`.

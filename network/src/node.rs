@@ -9,5 +9,6 @@ mod routes;
 mod run;
 mod tunnel;
 
+pub use plan::Node;
 pub use routes::Error;
 pub use run::Routes;

@@ -215,6 +215,24 @@ pub struct Endpoint {
     pub conditions: EndpointConditions,
     pub hostname: Option<Box<str>>,
     pub node_name: Option<Box<str>>,
+    #[serde(deserialize_with = "nullable")]
+    pub hints: Hints,
+}
+
+/// Whose traffic an endpoint is meant for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Hints {
+    #[serde(deserialize_with = "nullable")]
+    pub for_zones: Vec<Named>,
+    #[serde(deserialize_with = "nullable")]
+    pub for_nodes: Vec<Named>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Named {
+    pub name: Box<str>,
 }
 
 impl Endpoint {

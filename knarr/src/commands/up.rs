@@ -32,6 +32,7 @@ pub async fn run(up: Up) -> anyhow::Result<ExitCode> {
             println!("cluster {} is ready after {:.2} s", cluster.name, began.elapsed().as_secs_f64());
         }
     }
+    warn_of_firewall(&cluster).await;
     let own = cluster.kubeconfig();
     println!("kubeconfig: {}", own.display());
     if !up.no_merge_kubeconfig
@@ -45,6 +46,20 @@ pub async fn run(up: Up) -> anyhow::Result<ExitCode> {
         println!("try: kubectl --kubeconfig {} get nodes", own.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what to do where the machine's firewall swallows the packets of pods.
+async fn warn_of_firewall(cluster: &Cluster) {
+    // Without nftables the server would not have started; if it cannot be asked now there is nothing to warn of.
+    let Ok(obstacles) = knarr_network::firewall::obstacles(None).await else { return };
+    let pods = cluster.pod_cidr();
+    for obstacle in obstacles {
+        println!(
+            "warning: this machine's firewall drops forwarded packets ({obstacle} has policy drop), so pods may not \
+             reach other nodes or the world. To let them: iptables -I FORWARD -s {pods} -j ACCEPT; \
+             iptables -I FORWARD -d {pods} -j ACCEPT"
+        );
+    }
 }
 
 /// A cluster keeps its nodes until it is deleted; more can be added at any time.

@@ -24,6 +24,11 @@ impl Node {
         Selection::of("", "v1", "nodes")
     }
 
+    /// Its `topology.kubernetes.io/zone`.
+    pub fn zone(&self) -> Option<&str> {
+        self.metadata.labels.get("topology.kubernetes.io/zone").map(|zone| &**zone)
+    }
+
     fn internal_ip(&self, ip: Ip) -> Option<IpAddr> {
         let internal = self.status.addresses.iter().filter(|address| &*address.kind == "InternalIP");
         internal.filter_map(|address| address.address.parse().ok()).find(|address| Ip::of(*address) == ip)

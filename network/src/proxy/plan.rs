@@ -11,7 +11,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::kernel::nft::Ip;
-use crate::objects::{EndpointConditions, EndpointSlice, SERVICE_PROXY_NAME, Service, ServicePort};
+use crate::objects::{
+    EndpointConditions, EndpointSlice, Hints, Named, SERVICE_PROXY_NAME, Service, ServicePort,
+};
 use crate::pod::Protocol;
 
 /// `timeoutSeconds` when a Service does not say.
@@ -85,6 +87,8 @@ pub struct Node {
     pub name: String,
     /// Fronts at these addresses are served by the node itself.
     pub own_addresses: Vec<IpAddr>,
+    /// Its `topology.kubernetes.io/zone`.
+    pub zone: Option<Box<str>>,
 }
 
 /// The frontends of one Service, ordered. `withdrawn` are addresses whose pods
@@ -208,6 +212,7 @@ impl Reachable {
     ) -> Self {
         let mut ready = Pool::default();
         let mut serving = Pool::default();
+        let mut hints = Vec::new();
         for slice in slices.iter().filter(|slice| is_family(slice, ip)) {
             let wanted =
                 slice.ports.iter().find(|p| p.name() == &*port.name && p.protocol() == port.protocol);
@@ -217,14 +222,18 @@ impl Reachable {
                 let at = SocketAddr::new(address, number);
                 let is_here = endpoint.node_name.as_deref() == Some(&*node.name);
                 match stage(endpoint.conditions, withdrawn.contains(&address)) {
-                    Stage::Ready => ready.add(at, is_here),
+                    Stage::Ready => {
+                        ready.add(at, is_here);
+                        hints.push((at, &endpoint.hints));
+                    }
                     Stage::Leaving => serving.add(at, is_here),
                     Stage::Unusable => {}
                 }
             }
         }
+        let preferred = preferred(&hints, node);
         Self {
-            cluster: first_non_empty(ready.all, serving.all),
+            cluster: first_non_empty(preferred.unwrap_or(ready.all), serving.all),
             local: first_non_empty(ready.local, serving.local),
         }
     }
@@ -238,6 +247,20 @@ impl Reachable {
             drop_when_empty: only_local && !self.cluster.is_empty(),
         }
     }
+}
+
+/// The endpoints that are meant for this node, or else for its zone. Hints count only where every endpoint has
+/// them: a slice that is half written must not take traffic from the rest.
+fn preferred(ready: &[(SocketAddr, &Hints)], node: &Node) -> Option<BTreeSet<SocketAddr>> {
+    let meant = |of: fn(&Hints) -> &[Named], name: &str| {
+        let all_have = ready.iter().all(|(_, hints)| !of(hints).is_empty());
+        let is_meant = |hints: &Hints| of(hints).iter().any(|hint| &*hint.name == name);
+        let meant: BTreeSet<_> =
+            ready.iter().filter(|(_, hints)| is_meant(hints)).map(|(at, _)| *at).collect();
+        Some(meant).filter(|meant| all_have && !meant.is_empty())
+    };
+    let zone = || meant(|hints| &hints.for_zones, node.zone.as_deref()?);
+    meant(|hints| &hints.for_nodes, &node.name).or_else(zone)
 }
 
 #[derive(Default)]

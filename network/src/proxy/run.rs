@@ -18,6 +18,7 @@ use super::plan::{self, Frontend, Node, Place};
 use super::state::{State, Update, Withdrawn};
 use crate::config::Config;
 use crate::dialer::Dialer;
+use crate::node::Node as NodeObject;
 use crate::objects::{EndpointSlice, Service};
 use crate::pod::Protocol;
 use crate::relay::{self, Relays};
@@ -29,6 +30,7 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 pub struct Proxy {
     services: SharedInformer<Service>,
     slices: SharedInformer<EndpointSlice>,
+    nodes: SharedInformer<NodeObject>,
     dataplane: Box<dyn Dataplane>,
     node: Node,
     state: State,
@@ -78,7 +80,8 @@ impl Proxy {
             services: informers.select(Service::selection()),
             slices,
             dataplane,
-            node: Node { name: config.node_name.clone(), own_addresses: config.dns_ips.clone() },
+            nodes: informers.select(NodeObject::selection()),
+            node: Node { name: config.node_name.clone(), own_addresses: config.dns_ips.clone(), zone: None },
             state: State::default(),
             listeners: None,
             shared: Arc::default(),
@@ -93,10 +96,11 @@ impl Proxy {
     /// Runs until `shutdown`. The rules stay in the kernel: pods and clients go on
     /// while the proxy is away. See [`Dataplane::destroy`] for the end.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let _handlers = (self.follow_services(), self.follow_slices());
+        let _handlers = (self.follow_services(), self.follow_slices(), self.follow_node());
         let synced = async {
             self.services.synced().await;
             self.slices.synced().await;
+            self.nodes.synced().await;
         };
         if shutdown.run_until_cancelled(synced).await.is_none() {
             return;
@@ -143,9 +147,26 @@ impl Proxy {
         })
     }
 
+    /// What a node is in decides which endpoints it prefers.
+    fn follow_node(&self) -> impl Drop + use<> {
+        let (shared, services) = (Arc::clone(&self.shared), self.services.clone());
+        let own = self.node.name.clone();
+        self.nodes.subscribe(move |change: Change<'_, NodeObject>| {
+            let before = match &change {
+                Change::Updated { old, .. } => old.zone(),
+                _ => None,
+            };
+            let node = change.object();
+            if *node.metadata.name == *own && before != node.zone() {
+                shared.mark(services.list().iter().map(|service| ObjectKey::of(&**service)));
+            }
+        })
+    }
+
     /// Brings the kernel to what the caches say.
     async fn sync(&mut self, is_reconciled: bool) -> Result<(), Error> {
         let (services, withdrawn) = self.shared.take();
+        self.node.zone = self.nodes.get("", &self.node.name).and_then(|node| node.zone().map(Into::into));
         let mut update = Update::default();
         let mut todo: Vec<ObjectKey> = services.into_iter().collect();
         while let Some(service) = todo.pop() {

@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use knarr_network::firewall;
 use knarr_network::kernel::Namespace;
+use knarr_network::kernel::nft::{Ip, TableRef};
 use knarr_network::lan::{Lan, Member};
 use knarr_network::node::Routes;
+use nlink::netlink::nftables::{BaseChain, FilterHook, Policy, Priority};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -129,4 +132,21 @@ async fn several_nodes_on_one_machine_are_neighbours_and_leave_by_the_machine() 
     assert_eq!(pod_links(&machine).await.len(), 1, "only the pod's link is left");
     lan.detach(&member).await.expect("twice");
     lan.destroy().await.expect("twice");
+}
+
+#[tokio::test]
+async fn a_firewall_that_drops_what_pods_send_is_found_and_named() {
+    let node = Node::new();
+    let found = || firewall::obstacles(Some(node.netns.path()));
+    assert!(found().await.expect("lists").is_empty());
+    let nft = Namespace::open(Some(node.netns.path())).expect("open").nftables().expect("nftables");
+    let table = TableRef::new("filter", Ip::V4);
+    let accepting = table.filter_chain("before", FilterHook::Forward, Priority::Filter).expect("a chain");
+    let base = BaseChain::filter(FilterHook::Forward, Priority::Filter).policy(Policy::Drop);
+    let dropping = table.chain("FORWARD").expect("a chain").base(base);
+    let batch = nft.transaction().add_table("filter", Ip::V4.family());
+    let batch = batch.add_chain(accepting).add_chain(dropping);
+    batch.commit(&nft).await.expect("commit");
+    let found: Vec<String> = found().await.expect("lists").iter().map(ToString::to_string).collect();
+    assert_eq!(found, ["table ip filter, chain FORWARD"]);
 }

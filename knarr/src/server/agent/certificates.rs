@@ -273,3 +273,48 @@ impl ResolvesClientCert for Certificate {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use knarr_api::time::{Clock, SystemClock};
+    use rcgen::CertificateParams;
+
+    use super::*;
+
+    fn signed(node: &str, names: &[SanType], days: i64) -> (String, String) {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, format!("system:node:{node}"));
+        params.subject_alt_names = names.to_vec();
+        let now = SystemClock.now().as_second();
+        let at = |seconds| time::OffsetDateTime::from_unix_timestamp(seconds).expect("a time");
+        (params.not_before, params.not_after) = (at(now - 60), at(now + days * 86_400));
+        (params.self_signed(&key).expect("signs").pem(), key.serialize_pem())
+    }
+
+    #[test]
+    fn a_certificate_on_disk_serves_until_it_ends_or_the_node_changes() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let clock: SharedClock = Arc::new(SystemClock);
+        let address = "192.0.2.1".parse().expect("an address");
+        let purpose = |node| Purpose::serving(node, &[address]).expect("a purpose");
+        let keep = |(certificate, key): (String, String)| {
+            let [certificate_path, key_path] = paths(directory.path(), &purpose("n1"));
+            write(&certificate_path, certificate.as_bytes()).expect("writes");
+            write(&key_path, key.as_bytes()).expect("writes");
+        };
+        let load = |node| Certificate::load(directory.path(), purpose(node), clock.clone()).expect("loads");
+        assert!(load("n1").is_none(), "nothing there yet");
+        let names = purpose("n1").names;
+        keep(signed("n1", &names, 3));
+        let held = load("n1").expect("it serves").current.load_full();
+        let life = held.not_after.duration_since(clock.now()).as_secs();
+        let renewal = held.renew_at.duration_since(clock.now()).as_secs();
+        assert!((life * 6 / 10..life * 7 / 10).contains(&renewal), "{renewal} of {life}");
+        assert!(load("n2").is_none(), "another node");
+        keep(signed("n1", &names[..1], 3));
+        assert!(load("n1").is_none(), "the address is missing");
+        keep(signed("n1", &names, -1));
+        assert!(load("n1").is_none(), "it has ended");
+    }
+}

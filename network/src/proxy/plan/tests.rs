@@ -30,7 +30,8 @@ fn endpoint(address: &str, node: &str, ready: bool, serving: bool, terminating: 
 }
 
 fn node() -> Node {
-    Node { name: "here".into(), own_addresses: vec!["10.96.0.10".parse().expect("an address")] }
+    let own_addresses = vec!["10.96.0.10".parse().expect("an address")];
+    Node { name: "here".into(), own_addresses, zone: Some("a".into()) }
 }
 
 fn run(service: &Service, slices: &[Arc<EndpointSlice>]) -> Vec<Frontend> {
@@ -174,4 +175,29 @@ fn a_health_check_counts_ready_endpoints_of_this_node_once() {
     let check = |service: &Service| health_check(service, &slices, &node(), &HashSet::new());
     assert_eq!(check(&basic(local)), Some(HealthCheck { port: 31000, local_endpoints: 1 }));
     assert_eq!(check(&basic(json!({"type": "LoadBalancer", "healthCheckNodePort": 31000}))), None);
+}
+
+/// A ready endpoint with hints, by the last number of its address.
+fn hinted(number: u8, zones: &[&str], nodes: &[&str]) -> Value {
+    let mut endpoint = endpoint(&format!("10.244.1.{number}"), "there", true, true, false);
+    let names = |names: &[&str]| names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>();
+    endpoint["hints"] = json!({"forZones": names(zones), "forNodes": names(nodes)});
+    endpoint
+}
+
+#[test]
+fn hints_are_followed_when_every_endpoint_has_them_and_one_is_meant_for_us() {
+    let used = |endpoints: Vec<Value>| {
+        let frontends = run(&basic(json!({})), &[slice(endpoints.into())]);
+        addresses(&at_cluster_ip(&frontends).main)
+    };
+    let (two, three) = ("10.244.1.2:8080".to_owned(), "10.244.1.3:8080".to_owned());
+    let both = vec![two.clone(), three.clone()];
+    assert_eq!(used(vec![hinted(2, &["a"], &[]), hinted(3, &["b"], &[])]), [two.clone()], "our zone");
+    assert_eq!(used(vec![hinted(2, &["b"], &[]), hinted(3, &["b"], &[])]), both, "nobody for us");
+    assert_eq!(used(vec![hinted(2, &["a"], &[]), hinted(3, &[], &[])]), both, "one has none");
+    let nodes = vec![hinted(2, &["a"], &["there"]), hinted(3, &["a"], &["here"])];
+    assert_eq!(used(nodes), [three], "our node before our zone");
+    let nodes = vec![hinted(2, &["a"], &["there"]), hinted(3, &["b"], &["elsewhere"])];
+    assert_eq!(used(nodes), [two], "the zone when no node is ours");
 }
