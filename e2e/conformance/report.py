@@ -9,6 +9,7 @@ import xml.etree.ElementTree as xml
 PASSED, SKIPPED = "passed", "skipped"
 LONGEST_NAME = 100
 SLOWEST = 10
+SHOWN_LINES, SHOWN_WIDTH = 6, 200
 
 
 def name(result):
@@ -33,8 +34,16 @@ def message(result):
     return (result.get("Failure") or {}).get("Message", "")
 
 
+def place(result):
+    location = (result.get("Failure") or {}).get("Location") or {}
+    return f"{location.get('FileName', '')}:{location.get('LineNumber', '')}"
+
+
 def progress(result):
     print(f"{result['State']:8} {seconds(result):7.1f} s  {name(result)}", flush=True)
+    if is_failed(result):
+        for line in [place(result), *message(result).strip().splitlines()[:SHOWN_LINES]]:
+            print(f"    {line[:SHOWN_WIDTH]}", flush=True)
 
 
 def known(path):
@@ -103,13 +112,11 @@ def printable(text):
 
 
 def story(result):
-    failure = result.get("Failure") or {}
-    place = failure.get("Location") or {}
     return "\n".join([
         name(result),
         f"{result['State']} after {seconds(result):.1f} s, {result['StartTime']} to {result['EndTime']}",
-        f"{place.get('FileName', '')}:{place.get('LineNumber', '')}",
-        failure.get("Message", ""),
+        place(result),
+        message(result),
         "",
         result.get("CapturedGinkgoWriterOutput") or "",
         result.get("CapturedStdOutErr") or "",
