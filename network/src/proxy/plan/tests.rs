@@ -191,9 +191,9 @@ fn hints_are_followed_when_every_endpoint_has_them_and_one_is_meant_for_us() {
         let frontends = run(&basic(json!({})), &[slice(endpoints.into())]);
         addresses(&at_cluster_ip(&frontends).main)
     };
-    let (two, three) = ("10.244.1.2:8080".to_owned(), "10.244.1.3:8080".to_owned());
-    let both = vec![two.clone(), three.clone()];
-    assert_eq!(used(vec![hinted(2, &["a"], &[]), hinted(3, &["b"], &[])]), [two.clone()], "our zone");
+    let (two, three) = ("10.244.1.2:8080", "10.244.1.3:8080");
+    let both = [two, three];
+    assert_eq!(used(vec![hinted(2, &["a"], &[]), hinted(3, &["b"], &[])]), [two], "our zone");
     assert_eq!(used(vec![hinted(2, &["b"], &[]), hinted(3, &["b"], &[])]), both, "nobody for us");
     assert_eq!(used(vec![hinted(2, &["a"], &[]), hinted(3, &[], &[])]), both, "one has none");
     let nodes = vec![hinted(2, &["a"], &["there"]), hinted(3, &["a"], &["here"])];
