@@ -36,7 +36,7 @@ mod webhook;
 
 pub use catalogue::{Chain, Context, standard};
 pub use policy::{Index as PolicyIndex, report_status as report_policy_status};
-pub use webhook::Hooks;
+pub use webhook::{Caller, Client, Hooks};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {

@@ -17,7 +17,7 @@ pub use builtin::{Extensions, builtin};
 
 use crate::cache::{FieldSource, ResourceCache};
 use crate::context::RequestContext;
-use crate::custom::CustomSchema;
+use crate::custom::{Conversion, CustomSchema};
 use crate::registry::{Rules, Strategy};
 
 /// A name that is static for built-in resources.
@@ -72,6 +72,10 @@ pub struct Storage {
     pub strategy: Arc<dyn Strategy>,
     /// Of the storage version; `None` for custom resources.
     pub schema: Option<TypeRef>,
+    /// How custom resources get from one version to another.
+    pub conversion: Option<Conversion>,
+    /// Some objects may be stored in another version.
+    pub mixed: bool,
     pub cache: Arc<ResourceCache>,
 }
 

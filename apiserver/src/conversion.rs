@@ -9,20 +9,47 @@ use serde_json::Value;
 use crate::catalogue::{Resource, Storage};
 
 /// From the storage version to the resource's.
-pub fn to_served(resource: &Resource, object: Value) -> Result<Value, Status> {
-    let Some(storage) = resource.stored() else { return Ok(object) };
-    let from = (&*storage.group, &*storage.version);
-    let mut served = convert(object, &storage.kind, from, (&resource.group, &resource.version))?;
+pub async fn to_served(resource: &Resource, object: Value) -> Result<Value, Status> {
+    let mut served = all_to_served(resource, vec![object]).await?;
+    served.pop().ok_or_else(|| Status::internal("conversion lost an object"))
+}
+
+/// As [`to_served`], for many objects at once: a webhook is asked once.
+pub async fn all_to_served(resource: &Resource, objects: Vec<Value>) -> Result<Vec<Value>, Status> {
+    let Some(storage) = resource.stored() else { return Ok(objects) };
+    let to = (&*resource.group, &*resource.version);
+    let mut served = match &storage.conversion {
+        Some(conversion) => conversion.convert(objects, &resource.api_version()).await?,
+        None => {
+            let from = (&*storage.group, &*storage.version);
+            objects
+                .into_iter()
+                .map(|object| convert(object, &storage.kind, from, to))
+                .collect::<Result<_, _>>()?
+        }
+    };
     if let Some(custom) = &resource.custom {
-        custom.complete(&mut served);
+        served.iter_mut().for_each(|object| custom.complete(object));
     }
     Ok(served)
 }
 
 /// From the resource's version to the storage version.
-pub fn to_stored(resource: &Resource, storage: &Storage, object: Value) -> Result<Value, Status> {
+pub async fn to_stored(resource: &Resource, storage: &Storage, object: Value) -> Result<Value, Status> {
+    if storage.conversion.is_some() {
+        return up_to_date(storage, object).await;
+    }
     let from = (&*resource.group, &*resource.version);
     convert(object, &storage.kind, from, (&storage.group, &storage.version))
+}
+
+/// An object in the version that is stored now; it may have been stored in another.
+pub async fn up_to_date(storage: &Storage, object: Value) -> Result<Value, Status> {
+    let Some(conversion) = storage.conversion.as_ref().filter(|_| object.is_object()) else {
+        return Ok(object);
+    };
+    let mut converted = conversion.convert(vec![object], &storage.api_version()).await?;
+    converted.pop().ok_or_else(|| Status::internal("conversion lost an object"))
 }
 
 /// Versions that differ in more than their name are listed here.

@@ -5,6 +5,7 @@
 //! are then served by the same verbs and the same registry as built-in ones, with a strategy made of their schema.
 
 mod cleanup;
+mod conversion;
 mod definition;
 mod names;
 mod schema;
@@ -21,6 +22,7 @@ use crate::catalogue::{Catalogue, Storage};
 use crate::objects::{Change, Objects, Resource, Stored};
 use crate::registry::Registry;
 
+pub use conversion::Conversion;
 pub use definition::{Definition, FINALIZER};
 pub use schema::CustomSchema;
 

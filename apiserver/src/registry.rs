@@ -33,7 +33,7 @@ pub use rules::Rules;
 pub use strategy::{Context, DeleteStep, GarbageCollection, Plain, Strategy, Undo, UpdateStrategy};
 pub use update::{Part, Update};
 
-use crate::admission::{Admission, Attributes, Operation};
+use crate::admission::{Admission, Attributes, Caller, Operation};
 use crate::cache::WatchCache;
 use crate::catalogue::Catalogue;
 use crate::context::RequestContext;
@@ -52,6 +52,8 @@ pub struct Registry {
     /// Claims on shared pools: cluster addresses, node ports.
     pub claims: Claims,
     pub pools: Pools,
+    /// Reaches the webhooks that convert custom resources; set once, when the server is built.
+    pub webhooks: OnceLock<Caller>,
 }
 
 /// An object as it is after a write.
@@ -74,7 +76,8 @@ impl Registry {
         let catalogue = Arc::new(ArcSwap::from_pointee(Catalogue::default()));
         let claims = Claims::new(store.clone());
         let changes = watch::Sender::new(0);
-        Self { store, cache, clock, random, catalogue, changes, admission: OnceLock::new(), claims, pools }
+        let (admission, webhooks) = (OnceLock::new(), OnceLock::new());
+        Self { store, cache, clock, random, catalogue, changes, admission, claims, pools, webhooks }
     }
 
     /// What is served at this moment.

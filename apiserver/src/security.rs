@@ -13,7 +13,7 @@ use jiff::SignedDuration;
 use knarr_api::time::SharedClock;
 use tokio::sync::watch;
 
-use crate::admission::{self, Hooks, PolicyIndex};
+use crate::admission::{self, Caller, Hooks, PolicyIndex};
 use crate::authn::service_account::{
     Discovery, JWKS_PATH, OPENID_CONFIGURATION_PATH, ServiceAccountTokens, TokenIssuer,
 };
@@ -118,6 +118,7 @@ impl Standard {
             loopback: foundation.loopback.clone(),
             dialer: self.settings.dialer.clone(),
         });
+        let webhooks = Caller::new(foundation.objects.clone(), self.settings.dialer.clone());
         let mut extensions = Extensions::default();
         reviews::extend(&mut extensions, &authorizer, &self.rbac, &tokens, &issuer, &foundation.clock);
         connects::extend(&mut extensions, &streams);
@@ -139,7 +140,8 @@ impl Standard {
             streams,
         };
         let authenticator = Arc::new(self.authenticators(tokens, foundation.clock.clone()));
-        (Security { authenticator, authorizer, admission: Some(Arc::new(plugins)), extensions }, background)
+        let admission: Option<Arc<dyn admission::Admission>> = Some(Arc::new(plugins));
+        (Security { authenticator, authorizer, admission, extensions, webhooks: Some(webhooks) }, background)
     }
 
     fn audiences(&self) -> Vec<String> {

@@ -18,7 +18,7 @@ use knarr_storage::{Error as StoreError, Store};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Caller};
 use crate::authn::{InProcess, SharedAuthenticator};
 use crate::authz::SharedAuthorizer;
 use crate::cache::WatchCache;
@@ -41,6 +41,8 @@ pub struct Security {
     pub admission: Option<Arc<dyn Admission>>,
     /// What serves reviews, tokens and connections.
     pub extensions: Extensions,
+    /// Reaches webhooks that convert custom resources; without it they are not asked.
+    pub webhooks: Option<Caller>,
 }
 
 /// What security is built on.
@@ -98,6 +100,9 @@ impl ApiServer {
         // What is served from the start is told from the start.
         api_services::settle(&registry).await;
         tokio::spawn(api_services::run(registry.clone(), stop.clone()));
+        if let Some(caller) = &security.webhooks {
+            registry.webhooks.get_or_init(|| caller.clone());
+        }
         custom::start(registry.clone(), stop.clone());
         if let Some(admission) = &security.admission {
             registry.set_admission(admission.clone());

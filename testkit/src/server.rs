@@ -167,5 +167,6 @@ fn security(foundation: &Foundation) -> Security {
         authorizer: Arc::new(Chain(vec![rbac])),
         admission: None,
         extensions: Extensions::default(),
+        webhooks: None,
     }
 }

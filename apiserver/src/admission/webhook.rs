@@ -18,7 +18,9 @@ use knarr_api::patch::json::JsonPatch;
 use knarr_api::status::Status;
 use serde_json::Value;
 
-use self::call::{Caller, Failed};
+pub use self::call::Caller;
+use self::call::Failed;
+pub use self::configuration::Client;
 use self::configuration::Hook;
 pub use self::index::Hooks;
 use self::review::Verdict;

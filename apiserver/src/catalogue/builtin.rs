@@ -184,6 +184,8 @@ async fn storage(
         rules: Rules::builtin(facts.group, facts.name, has_status),
         strategy: strategies::strategy(facts.group, facts.name),
         schema: Some(facts.type_ref()),
+        conversion: None,
+        mixed: false,
         cache: cache.add(prefix, extractor).await?,
     })
 }

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::admission::Client;
+
 /// Keeps a definition until its instances are gone.
 pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 
@@ -95,6 +97,14 @@ pub struct SelectableField {
 #[serde(default)]
 pub struct Conversion {
     pub strategy: String,
+    pub webhook: Option<WebhookConversion>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct WebhookConversion {
+    pub client_config: Client,
+    pub conversion_review_versions: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -131,9 +141,13 @@ impl Definition {
         self.spec.versions.iter().find(|version| version.storage)
     }
 
-    /// The versions that requests may name. With a conversion webhook only the stored one can be shown.
+    /// The versions that requests may name.
     pub fn served_versions(&self) -> impl Iterator<Item = &DefinitionVersion> {
-        let one = self.spec.conversion.strategy == "Webhook";
-        self.spec.versions.iter().filter(move |version| version.served && (!one || version.storage))
+        self.spec.versions.iter().filter(|version| version.served)
+    }
+
+    /// Some objects may be stored in another version than the one that is written now.
+    pub fn is_mixed(&self) -> bool {
+        self.status.stored_versions.len() > 1
     }
 }

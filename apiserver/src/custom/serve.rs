@@ -8,6 +8,7 @@ use knarr_api::gvk::GroupVersionKind;
 use knarr_api::table::Printer;
 use knarr_storage::Error as StoreError;
 
+use super::conversion::Conversion;
 use super::definition::{Definition, DefinitionVersion};
 use super::schema::CustomSchema;
 use super::strategy::CustomStrategy;
@@ -47,8 +48,20 @@ pub async fn storage(registry: &Registry, definition: &Definition) -> Result<Arc
         rules: Rules::custom(has_status),
         strategy: Arc::new(CustomStrategy { schemas }),
         schema,
+        conversion: Some(conversion(registry, definition)),
+        mixed: definition.is_mixed(),
         cache: registry.cache.add(&prefix, extractor).await?,
     }))
+}
+
+fn conversion(registry: &Registry, definition: &Definition) -> Conversion {
+    let spec = &definition.spec.conversion;
+    match &spec.webhook {
+        Some(webhook) if spec.strategy == "Webhook" => {
+            Conversion::Webhook { webhook: webhook.clone(), caller: registry.webhooks.get().cloned() }
+        }
+        _ => Conversion::Rename,
+    }
 }
 
 /// The selectable fields' paths, without the leading dot.

@@ -30,10 +30,10 @@ pub async fn create(mut call: Call) -> Result<Response<Body>, Status> {
         let message = "resourceVersion should not be set on objects to be created";
         return Err(Status::failure(500, "", message));
     }
-    let mut object = conversion::to_stored(resource, storage, object)?;
+    let mut object = conversion::to_stored(resource, storage, object).await?;
     defaults::apply(storage, &mut object);
     let written = cx.registry.create(cx, storage, object, options.to_value("CreateOptions")).await?;
-    respond::written(cx, StatusCode::CREATED, &output, written)
+    respond::written(cx, StatusCode::CREATED, &output, written).await
 }
 
 /// What is no stored object has neither a table nor metadata to show.

@@ -21,7 +21,7 @@ pub async fn delete(mut call: Call) -> Result<Response<Body>, Status> {
     let storage = cx.resource.stored().ok_or_else(Status::method_not_allowed)?;
     match cx.registry.delete(cx, storage, cx.name(), &options).await? {
         Deleted::Gone(object) if storage.rules.returns_deleted => {
-            respond::object(cx, StatusCode::OK, &output, object)
+            respond::object(cx, StatusCode::OK, &output, object).await
         }
         Deleted::Gone(object) => {
             let status = Status::deleted(&storage.group, &storage.resource, cx.name(), object::uid(&object));
@@ -31,7 +31,7 @@ pub async fn delete(mut call: Call) -> Result<Response<Body>, Status> {
         Deleted::Marked(written) => {
             let waits = options.orphan_dependents == Some(false);
             let code = if waits { StatusCode::ACCEPTED } else { StatusCode::OK };
-            respond::written(cx, code, &output, written)
+            respond::written(cx, code, &output, written).await
         }
     }
 }

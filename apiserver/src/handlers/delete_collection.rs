@@ -27,5 +27,5 @@ pub async fn delete_collection(mut call: Call) -> Result<Response<Body>, Status>
             Err(status) => return Err(status),
         }
     }
-    list::answer(cx, StatusCode::OK, &output, page)
+    list::answer(cx, StatusCode::OK, &output, page).await
 }

@@ -25,5 +25,5 @@ pub async fn get(call: Call) -> Result<Response<Body>, Status> {
         },
     };
     let stored = found.ok_or_else(|| cx.not_found(cx.name()))?;
-    respond::stored(cx, StatusCode::OK, &output, &stored)
+    respond::stored(cx, StatusCode::OK, &output, &stored).await
 }

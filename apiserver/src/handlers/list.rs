@@ -27,7 +27,7 @@ pub async fn list(call: Call) -> Result<Response<Body>, Status> {
     let storage = cx.resource.stored().ok_or_else(Status::method_not_allowed)?;
     let options = ListOptions::parse(cx, false)?;
     let page = page(cx, storage, &options).await?;
-    answer(cx, StatusCode::OK, &output, page)
+    answer(cx, StatusCode::OK, &output, page).await
 }
 
 /// The page that the options ask for.
@@ -56,7 +56,7 @@ pub async fn page(cx: &RequestContext, storage: &Storage, options: &ListOptions)
 }
 
 /// Writes a page in the form asked for.
-pub fn answer(
+pub async fn answer(
     cx: &RequestContext,
     code: StatusCode,
     output: &Output,
@@ -70,8 +70,9 @@ pub fn answer(
     let mut items = Vec::with_capacity(page.entries.len());
     for entry in &page.entries {
         let object = entry.stored.to_value().map_err(Status::internal)?;
-        items.push(conversion::to_served(&cx.resource, object)?);
+        items.push(object);
     }
+    let items = conversion::all_to_served(&cx.resource, items).await?;
     let list = match output.shape {
         Shape::Full => whole(cx, metadata, items),
         Shape::Partial | Shape::PartialList => {

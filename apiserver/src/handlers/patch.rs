@@ -1,6 +1,9 @@
 //! PATCH: JSON patch, merge patch and strategic merge patch of an object or a subresource that shows it.
 
+use std::sync::Arc;
+
 use axum::body::Body;
+use futures::FutureExt;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response, StatusCode};
 use knarr_api::decode;
@@ -113,7 +116,8 @@ pub async fn patch(mut call: Call) -> Result<Response<Body>, Status> {
     let cx = &call.cx;
     let storage = cx.resource.stored().ok_or_else(Status::method_not_allowed)?;
     let patch = Patch::read(&call.headers, &bytes, cx.resource.schema.is_some())?;
-    let make = |old: &Value| patched(cx, storage, &patch, &options, old);
+    let (reading, wanted) = (&patch, &options);
+    let make = |old: Arc<Value>| async move { patched(cx, storage, reading, wanted, &old).await }.boxed();
     let update = Update {
         name: cx.name(),
         part: part(cx),
@@ -125,11 +129,11 @@ pub async fn patch(mut call: Call) -> Result<Response<Body>, Status> {
     };
     let (written, created) = cx.registry.update(cx, storage, &update).await?;
     let code = if created { StatusCode::CREATED } else { StatusCode::OK };
-    respond::written(cx, code, &output, written)
+    respond::written(cx, code, &output, written).await
 }
 
 /// The object with the patch applied, in the storage version, decoded and with defaults.
-fn patched(
+async fn patched(
     cx: &RequestContext,
     storage: &Storage,
     patch: &Patch,
@@ -140,13 +144,13 @@ fn patched(
         Patch::Apply(patch, notes) => {
             check_applied(notes, options.field_validation, cx)?;
             let live = (!old.is_null()).then_some(old);
-            let patch = conversion::to_stored(&cx.resource, storage, patch.clone())?;
+            let patch = conversion::to_stored(&cx.resource, storage, patch.clone()).await?;
             let applied = fields::apply(cx, storage, live, &patch, options.force.unwrap_or_default())?;
-            conversion::to_served(&cx.resource, applied)?
+            conversion::to_served(&cx.resource, applied).await?
         }
         _ if old.is_null() => return Err(cx.not_found(cx.name())),
         _ => {
-            let mut object = conversion::to_served(&cx.resource, old.clone())?;
+            let mut object = conversion::to_served(&cx.resource, old.clone()).await?;
             patch.apply_to(&mut object, cx.resource.schema.as_ref())?;
             object
         }
@@ -185,7 +189,7 @@ fn patched(
     faults.into_iter().for_each(|warning| cx.remarks.warn(warning));
     object["kind"] = cx.resource.kind.to_string().into();
     object["apiVersion"] = cx.resource.api_version().into();
-    let mut object = conversion::to_stored(&cx.resource, storage, object)?;
+    let mut object = conversion::to_stored(&cx.resource, storage, object).await?;
     check_name(&object, cx.name(), cx.namespace())?;
     check_version_kept(&object, old, cx, storage)?;
     defaults::apply(storage, &mut object);

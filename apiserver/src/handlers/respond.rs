@@ -63,7 +63,7 @@ pub fn encode(output: &Output, value: &Value) -> Result<Bytes, Status> {
 }
 
 /// An object as it is stored, in the form asked for.
-pub fn stored(
+pub async fn stored(
     cx: &RequestContext,
     code: StatusCode,
     output: &Output,
@@ -76,17 +76,17 @@ pub fn stored(
         body.put_u8(b'\n');
         return Ok(response(code, JSON, body.freeze().into()));
     }
-    object(cx, code, output, stored.to_value().map_err(Status::internal)?)
+    object(cx, code, output, stored.to_value().map_err(Status::internal)?).await
 }
 
 /// An object in the storage version, in the form asked for.
-pub fn object(
+pub async fn object(
     cx: &RequestContext,
     code: StatusCode,
     output: &Output,
     object: Value,
 ) -> Result<Response<Body>, Status> {
-    let object = crate::conversion::to_served(&cx.resource, object)?;
+    let object = crate::conversion::to_served(&cx.resource, object).await?;
     let shown = match output.shape {
         Shape::Full => object,
         Shape::Partial | Shape::PartialList => partial(object, output.meta_version),
@@ -96,15 +96,15 @@ pub fn object(
 }
 
 /// What a write answers.
-pub fn written(
+pub async fn written(
     cx: &RequestContext,
     code: StatusCode,
     output: &Output,
     written: Written,
 ) -> Result<Response<Body>, Status> {
     match &written.stored {
-        Some(bytes) if output.is_stored_form() => stored(cx, code, output, bytes),
-        _ => object(cx, code, output, written.object),
+        Some(bytes) if output.is_stored_form() => stored(cx, code, output, bytes).await,
+        _ => object(cx, code, output, written.object).await,
     }
 }
 
@@ -113,9 +113,9 @@ pub fn is_storage_version(resource: &Resource) -> bool {
     if resource.custom.as_ref().is_some_and(|custom| custom.has_defaults) {
         return false;
     }
-    resource
-        .stored()
-        .is_some_and(|storage| storage.version == resource.version && storage.group == resource.group)
+    resource.stored().is_some_and(|storage| {
+        !storage.mixed && storage.version == resource.version && storage.group == resource.group
+    })
 }
 
 /// `PartialObjectMetadata` of an object.

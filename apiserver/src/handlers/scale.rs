@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use axum::body::Body;
+use futures::FutureExt;
+use futures::future::ready;
 use http::{Response, StatusCode};
 use knarr_api::decode;
 use knarr_api::field::{Error, ErrorList, Path};
@@ -64,7 +66,7 @@ async fn update(
     change: &Change,
     options: Value,
 ) -> Result<Value, Status> {
-    let make = |old: &Value| {
+    let made = |old: &Value| {
         if old.is_null() {
             return Err(cx.not_found(cx.name()));
         }
@@ -80,6 +82,7 @@ async fn update(
         set(&mut object, &paths.spec_replicas, replicas);
         Ok(object)
     };
+    let make = |old: Arc<Value>| ready(made(&old)).boxed();
     let uid = match change {
         Change::Put(scale) => object::uid(scale),
         Change::Patch(_) => "",

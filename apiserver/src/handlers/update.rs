@@ -1,6 +1,10 @@
 //! PUT of an object, its status or another subresource that shows the whole object.
 
+use std::sync::Arc;
+
 use axum::body::Body;
+use futures::FutureExt;
+use futures::future::ready;
 use http::{Response, StatusCode};
 use knarr_api::status::Status;
 use serde_json::Value;
@@ -22,11 +26,11 @@ pub async fn update(mut call: Call) -> Result<Response<Body>, Status> {
     let storage = resource.stored().ok_or_else(Status::method_not_allowed)?;
     let expected = Expected::of(resource);
     let object = body::decode(&call.headers, &bytes, &expected, options.field_validation, &cx.remarks)?;
-    let mut object = conversion::to_stored(resource, storage, object)?;
+    let mut object = conversion::to_stored(resource, storage, object).await?;
     check_name(&object, cx.name(), cx.namespace())?;
     defaults::apply(storage, &mut object);
     let uid = object::uid(&object).to_owned();
-    let make = |_: &Value| Ok(object.clone());
+    let make = |_: Arc<Value>| ready(Ok(object.clone())).boxed();
     let update = Update {
         name: cx.name(),
         part: part(cx),
@@ -38,7 +42,7 @@ pub async fn update(mut call: Call) -> Result<Response<Body>, Status> {
     };
     let (written, created) = cx.registry.update(cx, storage, &update).await?;
     let code = if created { StatusCode::CREATED } else { StatusCode::OK };
-    respond::written(cx, code, &output, written)
+    respond::written(cx, code, &output, written).await
 }
 
 /// The object must be the one the path names.

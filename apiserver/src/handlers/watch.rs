@@ -41,7 +41,7 @@ pub async fn watch(call: Call) -> Result<Response<Body>, Status> {
     };
     let started = start(cx, storage, &options).await;
     let body = match started {
-        Ok(watcher) => watcher.into_body(cx, output, &options),
+        Ok(watcher) => watcher.into_body(cx, output, &options).await,
         // Too old a version is told in the stream, as upstream's watch cache does.
         Err(status) if status.code == 410 => Body::from(error_event(&status)),
         Err(status) => return Err(status),
@@ -96,7 +96,7 @@ async fn start(cx: &RequestContext, storage: &Storage, options: &ListOptions) ->
 }
 
 impl Watcher {
-    fn into_body(self, cx: &RequestContext, output: Output, options: &ListOptions) -> Body {
+    async fn into_body(self, cx: &RequestContext, output: Output, options: &ListOptions) -> Body {
         let timeout = options.timeout.filter(|seconds| *seconds > 0).map_or_else(
             || MIN_TIMEOUT + MIN_TIMEOUT.mul_f64(cx.registry.random.unit()),
             Duration::from_secs,
@@ -107,7 +107,7 @@ impl Watcher {
             output,
             headed: AtomicBool::new(false),
         };
-        let first = self.first(&encoder);
+        let first = self.first(&encoder).await;
         let stream = Stream { encoder, subscription: self.subscription, deadline: Instant::now() + timeout };
         let state = (first, Some(stream));
         let chunks = stream::unfold(state, |(first, stream)| async move {
@@ -123,18 +123,18 @@ impl Watcher {
     }
 
     /// Everything that is known already.
-    fn first(&self, encoder: &Encoder) -> Bytes {
+    async fn first(&self, encoder: &Encoder) -> Bytes {
         let mut out = BytesMut::new();
         if let Some(snapshot) = &self.initial {
             for entry in &snapshot.entries {
-                out.extend_from_slice(&encoder.object(EventType::Added.as_str(), &entry.stored));
+                out.extend_from_slice(&encoder.object(EventType::Added.as_str(), &entry.stored).await);
             }
             if self.marks_end {
                 out.extend_from_slice(&encoder.bookmark(snapshot.revision, true));
             }
         }
         for delivery in &self.known {
-            out.extend_from_slice(&encoder.delivery(delivery));
+            out.extend_from_slice(&encoder.delivery(delivery).await);
         }
         out.freeze()
     }
@@ -157,11 +157,11 @@ impl Stream {
             return None;
         }
         if let [one] = pending.as_slice() {
-            return Some(self.encoder.delivery(one));
+            return Some(self.encoder.delivery(one).await);
         }
         let mut out = BytesMut::new();
         for delivery in &pending {
-            out.extend_from_slice(&self.encoder.delivery(delivery));
+            out.extend_from_slice(&self.encoder.delivery(delivery).await);
         }
         Some(out.freeze())
     }
@@ -178,30 +178,33 @@ struct Encoder {
 }
 
 impl Encoder {
-    fn delivery(&self, delivery: &Delivery) -> Bytes {
+    async fn delivery(&self, delivery: &Delivery) -> Bytes {
         match delivery {
             Delivery::Bookmark(revision) => self.bookmark(*revision, false),
             Delivery::Event(kind, event) if self.stored_form => event.json(*kind),
             Delivery::Event(kind, event) => match event.object(*kind) {
-                Some(object) => self.object(kind.as_str(), &object),
+                Some(object) => self.object(kind.as_str(), &object).await,
                 None => Bytes::new(),
             },
         }
     }
 
-    fn object(&self, kind: &str, object: &Stored) -> Bytes {
+    async fn object(&self, kind: &str, object: &Stored) -> Bytes {
         if self.stored_form {
             return crate::cache::encode_event(kind, object);
         }
-        let shown = object.to_value().map_err(Status::internal).and_then(|value| self.show(value));
+        let shown = match object.to_value() {
+            Ok(value) => self.show(value).await,
+            Err(error) => Err(Status::internal(error)),
+        };
         match shown {
             Ok(value) => self.frame(kind, value),
             Err(status) => error_event(&status),
         }
     }
 
-    fn show(&self, object: Value) -> Result<Value, Status> {
-        self.shape(conversion::to_served(&self.cx.resource, object)?)
+    async fn show(&self, object: Value) -> Result<Value, Status> {
+        self.shape(conversion::to_served(&self.cx.resource, object).await?)
     }
 
     /// An object of the served version in the shape asked for.

@@ -124,11 +124,11 @@ impl Objects for Registry {
         };
         let stored = match served(own.rsplit('/').next().unwrap_or_default()) {
             Some(from) if own != storage.api_version() => {
-                crate::conversion::to_stored(&from, storage, object)?
+                crate::conversion::to_stored(&from, storage, object).await?
             }
             _ => object,
         };
-        crate::conversion::to_served(&wanted, stored)
+        crate::conversion::to_served(&wanted, stored).await
     }
 
     fn watch(&self, resource: Resource<'_>) -> BoxStream<'static, Change> {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use knarr_api::apply::keep_timestamps_of_unchanged;
 use knarr_api::field::{Error, ErrorList, Path};
 use knarr_api::status::Status;
@@ -33,7 +34,7 @@ pub struct Update<'a> {
     pub part: Part<'a>,
     /// Makes the new object of the stored one (`Null` when there is none). Called again when another writer was
     /// faster. Both are in the storage version.
-    pub make: &'a (dyn Fn(&Value) -> Result<Value, Status> + Send + Sync),
+    pub make: &'a (dyn Fn(Arc<Value>) -> BoxFuture<'a, Result<Value, Status>> + Send + Sync),
     /// The object must have this uid.
     pub uid: Option<&'a str>,
     /// `make` applies, and keeps the managed fields itself.
@@ -83,7 +84,7 @@ impl Registry {
             return Err(cx.not_found(update.name));
         }
         check_uid(cx, storage, update, "")?;
-        let mut object = (update.make)(&Value::Null)?;
+        let mut object = (update.make)(Arc::new(Value::Null)).await?;
         ensure_namespace(&mut object, cx.namespace())?;
         if !update.applies {
             fields::track(cx, storage, None, &mut object);
@@ -102,9 +103,10 @@ impl Registry {
         kv: KeyValue,
     ) -> Result<Attempt, Status> {
         let stored = Stored::new(kv.value.clone(), kv.mod_revision.0).map_err(Status::internal)?;
-        let old = Arc::new(stored.to_value().map_err(Status::internal)?);
+        let old = stored.to_value().map_err(Status::internal)?;
+        let old = Arc::new(crate::conversion::up_to_date(storage, old).await?);
         check_uid(cx, storage, update, object::uid(&old))?;
-        let mut object = (update.make)(&old)?;
+        let mut object = (update.make)(old.clone()).await?;
         if !update.applies {
             fields::track(cx, storage, Some(&old), &mut object);
         }

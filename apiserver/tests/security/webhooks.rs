@@ -28,6 +28,16 @@ impl Drop for WebhookServer {
 
 impl WebhookServer {
     async fn start(answer: fn(&Value) -> Value) -> Self {
+        Self::serve(move |review| {
+            let mut response = answer(&review["request"]);
+            response["uid"] = review["request"]["uid"].clone();
+            json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
+        })
+        .await
+    }
+
+    /// Answers with what a function makes of the whole question.
+    async fn serve(reply: impl Fn(Value) -> Value + Copy + Send + 'static) -> Self {
         let keys = tempfile::tempdir().unwrap();
         let now = SystemClock.now();
         let authority = Authority::open(keys.path(), "ca", "webhooks", now).unwrap();
@@ -47,11 +57,7 @@ impl WebhookServer {
         let service = move |request: Request<hyper::body::Incoming>| async move {
             let bytes = request.into_body().collect().await?.to_bytes();
             let review: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-            let mut response = answer(&review["request"]);
-            response["uid"] = review["request"]["uid"].clone();
-            let body =
-                json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
-            Ok::<_, hyper::Error>(http::Response::new(Body::from(body.to_string())))
+            Ok::<_, hyper::Error>(http::Response::new(Body::from(reply(review).to_string())))
         };
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -150,4 +156,74 @@ async fn a_webhook_that_cannot_be_reached_refuses_unless_it_may_be_ignored() {
             .is_success()
     })
     .await;
+}
+
+/// Moves `spec.host` of version 1 to `spec.address` of version 2 and back.
+fn converted(review: Value) -> Value {
+    let wanted = review["request"]["desiredAPIVersion"].clone();
+    let objects = review["request"]["objects"].as_array().cloned().unwrap_or_default();
+    let objects = objects.into_iter().map(|mut object| {
+        let (from, to) = if wanted == "example.com/v2" { ("host", "address") } else { ("address", "host") };
+        let value = object["spec"][from].take();
+        object["apiVersion"] = wanted.clone();
+        object["spec"] = json!({to: value});
+        object["metadata"]["generation"] = 99.into();
+        object
+    });
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "ConversionReview", "response": {
+        "uid": review["request"]["uid"], "result": {"status": "Success"},
+        "convertedObjects": objects.collect::<Vec<_>>()}})
+}
+
+#[tokio::test]
+async fn custom_resources_are_converted_by_their_webhook() {
+    let server = WebhookServer::serve(converted).await;
+    let cluster = Cluster::start().await;
+    let schema = |field: &str| {
+        json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object",
+            "properties": {field: {"type": "string"}}}}}})
+    };
+    let version = |name: &str, storage: bool, field: &str| json!({"name": name, "served": true, "storage": storage, "schema": schema(field)});
+    let mut definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "toys.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced", "names": {"plural": "toys", "kind": "Toy"},
+            "versions": [version("v1", true, "host"), version("v2", false, "address")],
+            "conversion": {"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"],
+                "clientConfig": {"url": format!("https://localhost:{}/", server.port), "caBundle": server.bundle}}},
+        },
+    });
+    const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    const ONE: &str = "/apis/example.com/v1/namespaces/default/toys";
+    const TWO: &str = "/apis/example.com/v2/namespaces/default/toys";
+    cluster.admin(Method::POST, DEFINITIONS, definition.clone()).await.ok();
+    eventually("toys are served", async || {
+        cluster.admin(Method::GET, TWO, Value::Null).await.status.is_success()
+    })
+    .await;
+    let toy = |version: &str, name: &str, spec: Value| json!({"apiVersion": format!("example.com/{version}"), "kind": "Toy", "metadata": {"name": name}, "spec": spec});
+    cluster.admin(Method::POST, ONE, toy("v1", "a", json!({"host": "h"}))).await.ok();
+    let seen = cluster.admin(Method::GET, &format!("{TWO}/a"), Value::Null).await.ok();
+    assert_eq!((&seen["apiVersion"], &seen["spec"]), (&json!("example.com/v2"), &json!({"address": "h"})));
+    assert_eq!(seen["metadata"]["generation"], 1, "metadata are the server's");
+    let made = cluster.admin(Method::POST, TWO, toy("v2", "b", json!({"address": "i"}))).await.ok();
+    assert_eq!(made["spec"], json!({"address": "i"}));
+    // From now on version 2 is stored; what is stored already is converted when it is read.
+    let path = format!("{DEFINITIONS}/toys.example.com");
+    let live = cluster.admin(Method::GET, &path, Value::Null).await.ok();
+    definition["metadata"] = live["metadata"].clone();
+    definition["spec"]["versions"] = json!([version("v1", false, "host"), version("v2", true, "address")]);
+    let updated = cluster.admin(Method::PUT, &path, definition).await.ok();
+    assert_eq!(updated["status"]["storedVersions"], json!(["v1", "v2"]));
+    cluster.admin(Method::POST, TWO, toy("v2", "c", json!({"address": "j"}))).await.ok();
+    for (list, field) in [(ONE, "host"), (TWO, "address")] {
+        let wanted = json!([{field: "h"}, {field: "i"}, {field: "j"}]);
+        let specs = async || {
+            let found = cluster.admin(Method::GET, list, Value::Null).await.body;
+            let items = found["items"].as_array().cloned().unwrap_or_default();
+            json!(items.iter().map(|item| item["spec"].clone()).collect::<Vec<_>>())
+        };
+        eventually("every object is in the version asked for", async || specs().await == wanted).await;
+    }
 }

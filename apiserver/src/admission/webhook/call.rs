@@ -1,6 +1,7 @@
 //! Calling a hook over HTTPS.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use base64::Engine;
@@ -53,10 +54,20 @@ impl Caller {
 
     /// Asks within the hook's own time.
     pub async fn call(&self, hook: &Hook, review: &Value) -> Result<Value, Failed> {
-        let timeout = hook.timeout();
-        let place = self.place(&hook.client_config, timeout.as_secs()).map_err(failed)?;
-        let said = |why: String| failed(format!("Post {:?}: {why}", place.url));
-        match tokio::time::timeout(timeout, self.post(&hook.client_config, &place, review)).await {
+        let answered = self.call_client(&hook.client_config, hook.timeout(), review).await;
+        answered.map_err(|Failed(why)| Failed(format!("failed to call webhook: {why}")))
+    }
+
+    /// Asks whoever is at an address.
+    pub async fn call_client(
+        &self,
+        client: &Client,
+        timeout: Duration,
+        review: &Value,
+    ) -> Result<Value, Failed> {
+        let place = self.place(client, timeout.as_secs()).map_err(Failed)?;
+        let said = |why: String| Failed(format!("Post {:?}: {why}", place.url));
+        match tokio::time::timeout(timeout, self.post(client, &place, review)).await {
             Ok(answered) => answered.map_err(said),
             Err(_) => Err(said("context deadline exceeded".into())),
         }
@@ -151,10 +162,6 @@ impl Caller {
             },
         }
     }
-}
-
-fn failed(why: String) -> Failed {
-    Failed(format!("failed to call webhook: {why}"))
 }
 
 /// Trusts what the configuration's bundle says, and nobody without one.

@@ -39,7 +39,8 @@ pub struct Hook {
     pub conditions: Conditions,
 }
 
-#[derive(Deserialize, Default)]
+/// Where a webhook is, and whom its certificate must be signed by.
+#[derive(Debug, Clone, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Client {
     pub url: Option<String>,
@@ -48,7 +49,7 @@ pub struct Client {
     pub ca_bundle: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Service {
     pub namespace: String,
     pub name: String,

@@ -26,6 +26,11 @@ impl Strategy for Definition {
         if spec.get("conversion").is_none_or(Value::is_null) {
             spec["conversion"] = json!({"strategy": "None"});
         }
+        if let Some(service) = spec.pointer_mut("/conversion/webhook/clientConfig/service")
+            && service.get("port").is_none_or(Value::is_null)
+        {
+            service["port"] = 443.into();
+        }
     }
 
     fn prepare_for_create(&self, _: &Context<'_>, object: &mut Value) {
@@ -133,6 +138,48 @@ fn validate(definition: &Value) -> ErrorList {
     }
     errors.extend(validate_names(definition, &path.child("names")));
     errors.extend(validate_versions(definition, &path));
+    errors.extend(validate_conversion(definition, &path.child("conversion")));
+    errors
+}
+
+fn validate_conversion(definition: &Value, path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let Some(conversion) = definition.pointer("/spec/conversion") else { return errors };
+    let webhook = conversion.get("webhook").filter(|webhook| webhook.is_object());
+    let at = path.child("webhook");
+    match conversion.get("strategy").and_then(Value::as_str).unwrap_or_default() {
+        "" => errors.push(Error::required(&path.child("strategy"), "")),
+        "None" => {
+            if webhook.is_some() {
+                errors.push(Error::forbidden(&at, "should not be set when strategy is not set to Webhook"));
+            }
+        }
+        "Webhook" => match webhook {
+            None => errors.push(Error::required(&at, "required when strategy is set to Webhook")),
+            Some(webhook) => {
+                let client = webhook.get("clientConfig").filter(|client| client.is_object());
+                let has = |field: &str| {
+                    client.and_then(|client| client.get(field)).is_some_and(|value| !value.is_null())
+                };
+                let place = at.child("clientConfig");
+                if client.is_none() {
+                    errors.push(Error::required(&place, "required when strategy is set to Webhook"));
+                } else if has("url") == has("service") {
+                    errors.push(Error::required(&place, "exactly one of url or service is required"));
+                }
+                let versions = webhook.get("conversionReviewVersions").and_then(Value::as_array);
+                let versions = versions.map(Vec::as_slice).unwrap_or_default();
+                let place = at.child("conversionReviewVersions");
+                if versions.is_empty() {
+                    errors.push(Error::required(&place, "required when strategy is set to Webhook"));
+                } else if !versions.iter().any(|version| version == "v1" || version == "v1beta1") {
+                    let why = "must include at least one of v1, v1beta1";
+                    errors.push(Error::invalid(&place, Value::from(versions.to_vec()), why));
+                }
+            }
+        },
+        other => errors.push(Error::not_supported(&path.child("strategy"), other, &["None", "Webhook"])),
+    }
     errors
 }
 
