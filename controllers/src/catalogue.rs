@@ -78,4 +78,5 @@ pub const CATALOGUE: &[Descriptor] = &[
     ),
     controller("resourcequota-controller", "resourcequota-controller", quota::build),
     controller("ephemeral-volume-controller", "ephemeral-volume-controller", volumes::ephemeral::build),
+    controller("local-storage-provisioner", "persistent-volume-binder", volumes::provisioner::build),
 ];

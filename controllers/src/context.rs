@@ -24,8 +24,18 @@ pub struct Config {
     /// The certificates (PEM) that verify the API server, published to every namespace.
     pub root_ca: Option<String>,
     pub nodes: NodesConfig,
+    /// How volumes on the nodes' own disks are removed; absent: there are none.
+    pub local_storage: Option<LocalStorage>,
     /// Finished pods that are kept before the oldest are removed; zero keeps all.
     pub terminated_pod_threshold: usize,
+}
+
+/// What removes the files of a volume on a node's disk: a command in an image every node has.
+#[derive(Debug, Clone)]
+pub struct LocalStorage {
+    pub image: String,
+    /// Gets the directory as its last argument.
+    pub remove_command: Vec<String>,
 }
 
 /// Settings about nodes.
@@ -75,6 +85,7 @@ impl Default for Config {
             controllers: vec!["*".to_owned()],
             root_ca: None,
             nodes: NodesConfig::default(),
+            local_storage: None,
             terminated_pod_threshold: 12_500,
         }
     }

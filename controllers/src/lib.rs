@@ -37,6 +37,7 @@ mod ttl_after_finished;
 mod volumes;
 
 pub use catalogue::{CATALOGUE, Descriptor};
-pub use context::{Config, Context, NodesConfig, PodRange};
+pub use context::{Config, Context, LocalStorage, NodesConfig, PodRange};
 pub use controllers::Controllers;
 pub use error::Error;
+pub use volumes::provisioner::{PROVISIONER, STORAGE_PATH};

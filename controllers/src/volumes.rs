@@ -3,6 +3,7 @@
 pub(crate) mod binder;
 pub(crate) mod ephemeral;
 pub(crate) mod protection;
+pub(crate) mod provisioner;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 

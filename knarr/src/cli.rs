@@ -59,6 +59,9 @@ pub enum Command {
     /// Serve a page that names the pod: the content of the image knarr.local/hello.
     #[command(hide = true)]
     Hello,
+    /// Remove the directory of a volume; run in a pod by the provisioner of local volumes.
+    #[command(hide = true)]
+    RemoveVolume { directory: PathBuf },
     /// Holds one container; started by knarr itself.
     #[command(hide = true)]
     Shim,

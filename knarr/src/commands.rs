@@ -13,9 +13,10 @@ mod token;
 mod up;
 pub mod version;
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use crate::cli::{Cli, Command};
 
@@ -34,7 +35,18 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Server(server) => as_root("server", || crate::server::run(server)),
         Command::Agent(agent) => as_root("agent", || crate::server::agent::run(agent)),
         Command::Hello => crate::hello::run(),
+        Command::RemoveVolume { directory } => remove_volume(&directory),
         Command::Shim => bail!("knarr shim is started by knarr itself"),
+    }
+}
+
+/// What is gone already is removed.
+fn remove_volume(directory: &Path) -> anyhow::Result<ExitCode> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", directory.display()))
+        }
+        _ => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -1,11 +1,12 @@
 //! The parts of a node agent, as pod workers and the server use them.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use knarr_api::time::{SharedClock, SharedRandom};
 use knarr_client::informer::SharedInformer;
 use knarr_network::pod::PodNetwork;
@@ -13,13 +14,18 @@ use knarr_runtime::cri::{self, ContainerRuntime, DnsConfig};
 
 use crate::config::{Config, Machine};
 use crate::events::Recorder;
+use crate::eviction::{Pressure, Shortage};
 use crate::images::ImageManager;
+use crate::lifecycle::admission;
 use crate::lifecycle::hooks::Hooks;
 use crate::objects::Objects;
 use crate::pod::spec;
 use crate::probes::ProbeManager;
+use crate::resize::queue::Queue;
+use crate::resize::{Allocations, ResizeConditions};
 use crate::resources::amount::List;
 use crate::resources::cgroups::{self, Burstable};
+use crate::stats::rate::Rates;
 use crate::status::manager::StatusManager;
 use crate::status::qos::QosClass;
 use crate::volumes::VolumeManager;
@@ -27,6 +33,8 @@ use crate::volumes::VolumeManager;
 pub struct Agent {
     pub config: Arc<Config>,
     pub machine: Machine,
+    /// When this agent began.
+    pub started: Timestamp,
     pub allocatable: List,
     pub client: kube::Client,
     pub runtime: Arc<dyn ContainerRuntime>,
@@ -42,10 +50,20 @@ pub struct Agent {
     pub objects: Arc<Objects>,
     pub hooks: Hooks,
     pub burstable: Burstable,
+    pub allocations: Allocations,
+    pub resizes: ResizeConditions,
+    pub resize_queue: Queue,
+    pub cpu_rates: Rates,
+    /// What the node is short of.
+    pub pressure: Pressure,
     /// Absent on simulated nodes, whose containers read no environment.
     pub services: Option<SharedInformer<Service>>,
     /// The node's own resolv.conf.
     pub dns: DnsConfig,
+    /// This node's object alone.
+    pub nodes: SharedInformer<Node>,
+    /// Ours until the API's is known.
+    pub initial_node: Arc<Node>,
     pub clock: SharedClock,
     pub random: SharedRandom,
 }
@@ -61,6 +79,28 @@ impl Agent {
 
     pub fn pod_log_dir(&self, pod: &Pod) -> PathBuf {
         self.config.pod_log_dir(spec::namespace(pod), spec::name(pod), spec::uid(pod))
+    }
+
+    /// The node as pods are held against it.
+    pub fn as_seen_by_admission<'a>(
+        &'a self,
+        node: &'a Node,
+        shortages: &'a [Shortage],
+    ) -> admission::Node<'a> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        admission::Node {
+            name: &self.config.node_name,
+            allocatable: &self.allocatable,
+            labels: node.metadata.labels.as_ref().unwrap_or(&NONE),
+            taints: node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default(),
+            allowed_unsafe_sysctls: &self.config.allowed_unsafe_sysctls,
+            shortages,
+        }
+    }
+
+    /// The Node object as the API has it, or as we are about to register it.
+    pub fn node(&self) -> Arc<Node> {
+        self.nodes.get("", &self.config.node_name).unwrap_or_else(|| Arc::clone(&self.initial_node))
     }
 
     /// A sandbox's addresses: the runtime's, or those of our own network.

@@ -81,6 +81,8 @@ pub struct Config {
     pub provider_id: String,
     /// Labels given when the node registers.
     pub node_labels: BTreeMap<String, String>,
+    /// Annotations given when the node registers.
+    pub node_annotations: BTreeMap<String, String>,
     pub register_with_taints: Vec<Taint>,
     /// `false`: the Node object is someone else's to create.
     pub register_node: bool,
@@ -89,6 +91,8 @@ pub struct Config {
 
     /// Pods' volumes, plugin data and checkpoints (upstream: /var/lib/kubelet).
     pub root_dir: PathBuf,
+    /// Where local persistent volumes of this node are made when they are first used; others must exist.
+    pub local_volumes_dir: Option<PathBuf>,
     /// Container logs (upstream: /var/log/pods).
     pub pod_logs_dir: PathBuf,
     /// Manifests of static pods.
@@ -112,6 +116,16 @@ pub struct Config {
     pub kube_reserved: BTreeMap<String, String>,
     /// Hard eviction thresholds: signal to quantity or percentage.
     pub eviction_hard: BTreeMap<String, String>,
+    /// Soft thresholds, which must have been met for their grace period.
+    pub eviction_soft: BTreeMap<String, String>,
+    /// Signal to duration.
+    pub eviction_soft_grace_period: BTreeMap<String, Duration>,
+    /// How much more than the threshold is to be freed.
+    pub eviction_minimum_reclaim: BTreeMap<String, String>,
+    /// How long a condition stays after it was last true.
+    pub eviction_pressure_transition_period: Duration,
+    /// `evictionMaxPodGracePeriod`, for soft thresholds.
+    pub eviction_max_pod_grace_period: Duration,
     pub allowed_unsafe_sysctls: Vec<String>,
     /// Read from the machine where absent.
     pub machine: Option<Machine>,
@@ -149,11 +163,13 @@ impl Config {
             node_ips: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
             provider_id: String::new(),
             node_labels: BTreeMap::new(),
+            node_annotations: BTreeMap::new(),
             register_with_taints: Vec::new(),
             register_node: true,
             version: concat!("v1.37.0+knarr.", env!("CARGO_PKG_VERSION")).to_owned(),
             pod_logs_dir: root_dir.join("pod-logs"),
             root_dir,
+            local_volumes_dir: None,
             static_pod_path: None,
             server: None,
             cluster_dns: Vec::new(),
@@ -176,6 +192,11 @@ impl Config {
             ]
             .map(|(signal, quantity)| (signal.to_owned(), quantity.to_owned()))
             .into(),
+            eviction_soft: BTreeMap::new(),
+            eviction_soft_grace_period: BTreeMap::new(),
+            eviction_minimum_reclaim: BTreeMap::new(),
+            eviction_pressure_transition_period: Duration::from_secs(300),
+            eviction_max_pod_grace_period: Duration::ZERO,
             allowed_unsafe_sysctls: Vec::new(),
             machine: None,
             node_status_update_frequency: Duration::from_secs(10),

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::agent::Agent;
 use crate::config::{Config, Machine};
 use crate::events::Recorder;
+use crate::eviction::{self, Pressure};
 use crate::images::{ImageManager, collect};
 use crate::lifecycle::hooks::Hooks;
 use crate::node::updates::Reporter;
@@ -29,8 +30,11 @@ use crate::pod::workers::Workers;
 use crate::pod::{cleanup, dns, spec};
 use crate::probes::run::NetworkProber;
 use crate::probes::{ProbeManager, Prober};
+use crate::resize::queue::Queue;
+use crate::resize::{Allocations, ResizeConditions};
 use crate::resources::cgroups;
 use crate::sim::SimProber;
+use crate::stats::rate::Rates;
 use crate::status::manager::StatusManager;
 use crate::status::qos::QosClass;
 use crate::volumes::VolumeManager;
@@ -99,6 +103,9 @@ impl Kubelet {
         let factory = InformerFactory::new(client.clone(), Arc::clone(&random));
         let here = Selection::all::<Pod>().fields(format!("spec.nodeName={}", config.node_name));
         let pods = factory.select::<Pod>(here);
+        let nodes = factory
+            .select::<Node>(Selection::all::<Node>().fields(format!("metadata.name={}", config.node_name)));
+        let initial_node = Arc::new(object::node(&config, &machine, Default::default()));
         let services = config.host.then(|| factory.informer::<Service>());
         let objects = Arc::new(Objects::new(client.clone(), factory.clone()));
         let status = StatusManager::new(client.clone(), Arc::clone(&clock), stop.clone());
@@ -126,9 +133,10 @@ impl Kubelet {
             machine.memory_bytes,
         ));
         let hooks = Hooks::new(Arc::clone(&runtime), prober, recorder.clone());
-        let workers = Workers::new(object::labels(&config, &machine), stop.clone());
+        let workers = Workers::new(stop.clone());
         let resolv_conf = std::fs::read_to_string(&config.resolv_conf).unwrap_or_default();
         let agent = Arc::new(Agent {
+            started: clock.now(),
             machine,
             allocatable,
             client,
@@ -143,8 +151,15 @@ impl Kubelet {
             objects,
             hooks,
             burstable: cgroups::Burstable::default(),
+            allocations: Allocations::new(Arc::clone(&config)),
+            resizes: ResizeConditions::default(),
+            resize_queue: Queue::default(),
+            cpu_rates: Rates::default(),
+            pressure: Pressure::default(),
             services,
             dns: dns::parse(&resolv_conf),
+            nodes,
+            initial_node,
             clock,
             random,
             config,
@@ -189,9 +204,23 @@ impl Kubelet {
         agent.recorder.normal(node::reference(&agent.config.node_name), "Starting", message);
         make_hierarchy(&agent).await;
         spawn("runtime events", Box::pin(follow_runtime(Arc::clone(&agent), workers.clone())));
-        spawn("node", Box::pin(node_tasks(Arc::clone(&agent), node_changed)));
+        spawn("node", Box::pin(node_tasks(Arc::clone(&agent), Arc::clone(&node_changed))));
         if agent.config.host {
-            spawn("image collection", Box::pin(collect_images(Arc::clone(&agent))));
+            let collector = Arc::new(collect::Collector::new(
+                Arc::clone(&agent.config),
+                Arc::clone(&agent.runtime),
+                agent.recorder.clone(),
+                node::reference(&agent.config.node_name),
+                Arc::clone(&agent.clock),
+            ));
+            let evictions = eviction::Manager::new(
+                Arc::clone(&agent),
+                workers.clone(),
+                Arc::clone(&collector),
+                Arc::clone(&node_changed),
+            );
+            spawn("image collection", Box::pin(collect_images(collector)));
+            spawn("eviction", Box::pin(evictions.run()));
             spawn("log rotation", Box::pin(crate::logs::rotate::run(Arc::clone(&agent))));
         }
         spawn("pods", Box::pin(follow_pods(Arc::clone(&agent), workers.clone(), factory.clone(), pods)));
@@ -284,14 +313,7 @@ async fn node_tasks(agent: Arc<Agent>, changed: Arc<Notify>) {
     tokio::join!(renewer.run(), reporter.run());
 }
 
-async fn collect_images(agent: Arc<Agent>) {
-    let collector = collect::Collector::new(
-        Arc::clone(&agent.config),
-        Arc::clone(&agent.runtime),
-        agent.recorder.clone(),
-        node::reference(&agent.config.node_name),
-        Arc::clone(&agent.clock),
-    );
+async fn collect_images(collector: Arc<collect::Collector>) {
     loop {
         tokio::time::sleep(collect::PERIOD).await;
         collector.run_once().await;
@@ -314,7 +336,7 @@ impl News {
                 self.mirrors.observe(&self.agent, pod);
             }
             Change::Added(pod) | Change::Updated { new: pod, .. } => self.workers.apply(&self.agent, pod),
-            Change::Deleted { last, .. } => self.workers.remove(last),
+            Change::Deleted { last, .. } => self.workers.remove(&self.agent, last),
         }
     }
 }
@@ -337,7 +359,6 @@ async fn follow_pods(
         manifests.look();
     }
     let news = News { agent: Arc::clone(&agent), workers: workers.clone(), mirrors: Arc::clone(&mirrors) };
-    pods.subscribe(move |change| news.tell(change)).forever();
     factory.start();
     let of_manifests = async {
         match manifests {
@@ -347,11 +368,14 @@ async fn follow_pods(
             None => std::future::pending().await,
         }
     };
-    let orphans = async {
+    let of_api = async {
+        // Pods are held against the node's labels and taints, so these come first.
+        agent.nodes.synced().await;
+        pods.subscribe(move |change| news.tell(change)).forever();
         pods.synced().await;
         cleanup::remove_orphans(&agent, &workers.uids(), sandboxes).await;
     };
-    tokio::join!(of_manifests, orphans);
+    tokio::join!(of_manifests, of_api);
 }
 
 /// Finds what an earlier agent left running, before the first pod is met.

@@ -3,7 +3,8 @@
 //! * [`kubelet`]: building an agent from its parts and running it; [`config`] is what the binary tells it.
 //! * [`pod`]: one worker per pod, and everything it does to containers.
 //! * [`status`]: a pod's status, computed and written.
-//! * [`probes`], [`lifecycle`], [`volumes`], [`images`], [`resources`]: what pods ask for.
+//! * [`probes`], [`lifecycle`], [`volumes`], [`images`], [`resources`]: what pods ask for; [`resize`] when they ask anew.
+//! * [`stats`]: what everything uses; [`eviction`]: what happens when the node runs short.
 //! * [`node`]: the Node object, its status and its Lease.
 //! * [`server`]: the node's HTTPS server (logs, exec, port-forward, metrics); [`logs`] reads and rotates log files.
 //! * [`sim`]: a runtime without a kernel, for simulated nodes and tests.
@@ -11,6 +12,7 @@
 pub mod agent;
 pub mod config;
 pub mod events;
+pub mod eviction;
 pub mod images;
 pub mod kubelet;
 pub mod lifecycle;
@@ -19,9 +21,11 @@ pub mod node;
 pub mod objects;
 pub mod pod;
 pub mod probes;
+pub mod resize;
 pub mod resources;
 pub mod server;
 pub mod sim;
+pub mod stats;
 pub mod status;
 pub mod volumes;
 

@@ -6,6 +6,7 @@ pub mod exec;
 pub mod info;
 pub mod listen;
 pub mod metrics;
+pub mod node_logs;
 pub mod port_forward;
 pub mod router;
 pub mod spdy;

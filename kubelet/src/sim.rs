@@ -236,6 +236,10 @@ impl ContainerRuntime for SimRuntime {
         })
     }
 
+    async fn container_disk_usage(&self, _: &str) -> Result<DiskUsage> {
+        Ok(DiskUsage::default())
+    }
+
     async fn reopen_container_log(&self, _: &str) -> Result<()> {
         Ok(())
     }
@@ -275,6 +279,10 @@ impl ContainerRuntime for SimRuntime {
 
     async fn remove_image(&self, _: &str) -> Result<()> {
         Ok(())
+    }
+
+    fn image_directory(&self) -> Option<std::path::PathBuf> {
+        None
     }
 
     async fn image_filesystem(&self) -> Result<FilesystemUsage> {

@@ -8,3 +8,4 @@ pub mod manager;
 pub mod patch;
 pub mod phase;
 pub mod qos;
+pub mod resources;

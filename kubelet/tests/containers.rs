@@ -153,3 +153,39 @@ async fn a_restarted_agent_finds_its_containers_again() {
     assert_eq!(log(&node, "web").await, "up\n");
     node.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_container_gets_more_memory_in_place() {
+    use knarr_runtime::cri::ContainerRuntime;
+    let node = Node::new().await;
+    let container = json!({"resources": {
+        "requests": {"memory": "32Mi", "cpu": "100m"}, "limits": {"memory": "64Mi", "cpu": "200m"},
+    }});
+    node.create("web", "trap 'exit 0' TERM; while :; do sleep 1; done", container, json!({})).await;
+    let before = node.until("web", ready()).await.expect("there");
+    let id = |pod: &Pod| {
+        let status = pod.status.as_ref().and_then(|s| s.container_statuses.as_deref()).unwrap_or_default();
+        status[0].container_id.clone().and_then(|id| Some(id.split_once("://")?.1.to_owned())).expect("an id")
+    };
+    let patch = json!({"spec": {"containers": [{
+        "name": "main", "resources": {"limits": {"memory": "96Mi", "cpu": "400m"}},
+    }]}});
+    let request = http::Request::patch("/api/v1/namespaces/default/pods/web/resize")
+        .header("content-type", "application/strategic-merge-patch+json")
+        .body(serde_json::to_vec(&patch).expect("json"))
+        .expect("a request");
+    node.server.client().request::<Pod>(request).await.expect("the server takes the resize");
+    let limit = |pod: &Pod, name: &str| -> Option<String> {
+        let status = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
+        status.resources.as_ref()?.limits.as_ref()?.get(name).map(|quantity| quantity.0.clone())
+    };
+    let done = is(move |pod| {
+        limit(pod, "memory").as_deref() == Some("96Mi") && limit(pod, "cpu").as_deref() == Some("400m")
+    });
+    let after = node.until("web", done).await.expect("there");
+    assert_eq!(id(&before), id(&after));
+    let status = node.runtime.container_status(&id(&after)).await.expect("there");
+    let resources = status.resources.expect("a running container");
+    assert_eq!((resources.memory_limit, resources.cpu_quota), (96 << 20, 40_000));
+    node.end().await;
+}

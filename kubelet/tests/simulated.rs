@@ -279,3 +279,103 @@ async fn events_tell_what_happened() {
     };
     tokio::time::timeout(PATIENCE, told).await.expect("all events arrive");
 }
+
+fn sized(cpu: &str, policy: &str) -> serde_json::Value {
+    json!({"containers": [{
+        "name": "main", "image": "app:1",
+        "resources": {"requests": {"cpu": cpu}},
+        "resizePolicy": [{"resourceName": "cpu", "restartPolicy": policy}],
+    }]})
+}
+
+async fn resize(world: &World, name: &str, cpu: &str) {
+    let path = format!("/api/v1/namespaces/default/pods/{name}/resize");
+    let patch = json!({"spec": {"containers": [{"name": "main", "resources": {"requests": {"cpu": cpu}}}]}});
+    let request = http::Request::patch(path)
+        .header("content-type", "application/strategic-merge-patch+json")
+        .body(serde_json::to_vec(&patch).expect("json"))
+        .expect("a request");
+    world.server.client().request::<serde_json::Value>(request).await.expect("the server takes the resize");
+}
+
+/// CPU as the status says it is in force.
+fn in_force(pod: &k8s_openapi::api::core::v1::Pod) -> Option<String> {
+    let resources = container(pod, "main")?.resources.as_ref()?;
+    resources.requests.as_ref()?.get("cpu").map(|quantity| quantity.0.clone())
+}
+
+fn pending(pod: &k8s_openapi::api::core::v1::Pod) -> Option<String> {
+    let conditions = pod.status.as_ref()?.conditions.as_deref()?;
+    conditions.iter().find(|c| c.type_ == "PodResizePending")?.reason.clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_container_gets_more_cpu_in_place() {
+    let world = World::new().await;
+    world.create("web", sized("500m", "NotRequired")).await;
+    let before = world.until("web", ready()).await.expect("there");
+    resize(&world, "web", "1").await;
+    let done =
+        is(|pod| in_force(pod).as_deref() == Some("1") && condition(pod, "PodResizeInProgress").is_empty());
+    let after = world.until("web", done).await.expect("there");
+    assert_eq!(id(&before, "main"), id(&after, "main"));
+    let status = world.runtime.container_status(&id(&after, "main")).await.expect("there");
+    assert_eq!(status.resources.expect("set").cpu_shares, 1024);
+    assert_eq!(after.status.and_then(|s| s.allocated_resources).expect("told")["cpu"].0, "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_whose_policy_says_so_restarts_to_be_resized() {
+    let world = World::new().await;
+    world.create("web", sized("500m", "RestartContainer")).await;
+    world.until("web", ready()).await;
+    resize(&world, "web", "1").await;
+    let done = is(|pod| in_force(pod).as_deref() == Some("1") && condition(pod, "Ready") == "True");
+    let after = world.until("web", done).await.expect("there");
+    assert_eq!(container(&after, "main").map(|c| c.restart_count), Some(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resize_waits_until_another_pod_makes_room() {
+    let world = World::new().await;
+    world.create("web", sized("500m", "NotRequired")).await;
+    world.create("other", sized("1", "NotRequired")).await;
+    world.until("web", ready()).await;
+    world.until("other", ready()).await;
+    resize(&world, "web", "1500m").await;
+    let waits = is(|pod| pending(pod).as_deref() == Some("Deferred"));
+    let waiting = world.until("web", waits).await.expect("there");
+    assert_eq!(in_force(&waiting).as_deref(), Some("500m"));
+    world.delete("other").await;
+    let done = is(|pod| in_force(pod).as_deref() == Some("1500m") && pending(pod).is_none());
+    world.until("web", done).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_container_may_restart_all_of_them() {
+    let world = World::new().await;
+    let rule = json!({"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}});
+    let spec = json!({
+        "restartPolicy": "Never",
+        "containers": [
+            {"name": "main", "image": "app:1"},
+            {"name": "watcher", "image": "app:1", "restartPolicy": "Never", "restartPolicyRules": [rule]},
+        ],
+    });
+    world.create("web", spec).await;
+    let before = world.until("web", ready()).await.expect("there");
+    world.runtime.finish(&id(&before, "watcher"), 42).expect("running");
+    let counts = |wanted: i32| {
+        is(move |pod| {
+            let count = |name| container(pod, name).map(|c| c.restart_count);
+            count("main") == Some(wanted)
+                && count("watcher") == Some(wanted)
+                && condition(pod, "Ready") == "True"
+        })
+    };
+    let after = world.until("web", counts(1)).await.expect("there");
+    assert_ne!(id(&before, "main"), id(&after, "main"));
+    assert_eq!(condition(&after, "AllContainersRestarting"), "False");
+    let last = container(&after, "main").and_then(|c| c.last_state.clone()).expect("it ran before");
+    assert_eq!(last.terminated.map(|t| t.exit_code), Some(143));
+}

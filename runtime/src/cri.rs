@@ -391,9 +391,20 @@ pub struct ContainerStats {
     pub memory_page_faults: u64,
     pub memory_major_page_faults: u64,
     pub processes: u64,
-    /// The writable layer.
-    pub rootfs_used_bytes: u64,
-    pub rootfs_inodes_used: u64,
+}
+
+/// What a directory tree takes on its disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiskUsage {
+    pub bytes: u64,
+    pub inodes: u64,
+}
+
+impl std::ops::AddAssign for DiskUsage {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.inodes = self.inodes.saturating_add(other.inodes);
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -446,6 +457,8 @@ pub trait ContainerRuntime: Send + Sync + 'static {
     async fn list_containers(&self, sandbox: Option<&str>) -> Result<Vec<ContainerStatus>>;
     async fn update_container_resources(&self, id: &str, resources: &Resources) -> Result<()>;
     async fn container_stats(&self, id: &str) -> Result<ContainerStats>;
+    /// What the container wrote into its own root. Looks at every file.
+    async fn container_disk_usage(&self, id: &str) -> Result<DiskUsage>;
     /// The log file was renamed: open it anew.
     async fn reopen_container_log(&self, id: &str) -> Result<()>;
     /// Events from now on. Hints: after a lag, list.
@@ -462,6 +475,8 @@ pub trait ContainerRuntime: Send + Sync + 'static {
     async fn image_status(&self, reference: &str) -> Result<Option<ImageInfo>>;
     async fn list_images(&self) -> Result<Vec<ImageInfo>>;
     async fn remove_image(&self, reference: &str) -> Result<()>;
+    /// The directory images are in, on this machine.
+    fn image_directory(&self) -> Option<PathBuf>;
     /// Where images and snapshots live and what they use.
     async fn image_filesystem(&self) -> Result<FilesystemUsage>;
 }

@@ -26,7 +26,6 @@ mod snapshot;
 mod spawn;
 mod state;
 mod stats;
-mod usage;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -158,6 +157,10 @@ impl ContainerRuntime for Embedded {
         self.inner.container_stats(id).await
     }
 
+    async fn container_disk_usage(&self, id: &str) -> Result<DiskUsage> {
+        self.inner.container_disk_usage(id).await
+    }
+
     async fn reopen_container_log(&self, id: &str) -> Result<()> {
         self.inner.reopen_log(id).await
     }
@@ -197,6 +200,10 @@ impl ContainerRuntime for Embedded {
     async fn remove_image(&self, reference: &str) -> Result<()> {
         let (store, reference) = (Arc::clone(&self.inner.store), reference.to_owned());
         error::blocking("remove image", move || store.remove(&reference)).await
+    }
+
+    fn image_directory(&self) -> Option<std::path::PathBuf> {
+        Some(self.inner.config.root.clone())
     }
 
     async fn image_filesystem(&self) -> Result<FilesystemUsage> {

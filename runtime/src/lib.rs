@@ -10,3 +10,4 @@ pub mod image;
 pub mod shim;
 pub mod spec;
 mod sys;
+pub mod usage;

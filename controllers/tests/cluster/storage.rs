@@ -1,19 +1,22 @@
+use futures::FutureExt;
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Endpoints, PersistentVolume, PersistentVolumeClaim, ResourceQuota, Service},
+    core::v1::{Endpoints, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota, Service},
     discovery::v1::EndpointSlice,
     policy::v1::PodDisruptionBudget,
+    storage::v1::StorageClass,
 };
 use knarr_client::Api;
+use knarr_controllers::{Config, LocalStorage, PROVISIONER, STORAGE_PATH};
 use kube::{
     ResourceExt,
-    api::{DeleteParams, ListParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::json;
 
 use crate::{
     deployments::deployment,
-    harness::{Cluster, NAMESPACE, eventually},
+    harness::{Cluster, NAMESPACE, NODE, eventually},
 };
 
 #[tokio::test(start_paused = true)]
@@ -132,5 +135,74 @@ async fn endpoints_made_by_hand_are_mirrored() {
     .await;
     cluster.api::<Endpoints>().delete("outside", &DeleteParams::default()).await.unwrap();
     eventually("it goes with them", || async { slices().await.is_empty().then_some(()) }).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_gets_a_directory_of_its_pods_node_which_goes_with_it() {
+    let config = Config {
+        local_storage: Some(LocalStorage { image: "tool".into(), remove_command: vec!["remove".into()] }),
+        ..Config::default()
+    };
+    let cluster = Cluster::with(config).await;
+    let patch = json!({ "metadata": { "annotations": { STORAGE_PATH: "/data/storage" } } });
+    let nodes = Api::<Node>::all(cluster.client.clone());
+    nodes.patch(NODE, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    let class = json!({
+        "metadata": { "name": "standard" }, "provisioner": PROVISIONER, "volumeBindingMode": "WaitForFirstConsumer",
+    });
+    cluster.create::<StorageClass>("", class).await;
+    let claim = json!({
+        "metadata": { "name": "data" },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": "standard",
+            "resources": { "requests": { "storage": "1Gi" } },
+        },
+    });
+    cluster.create::<PersistentVolumeClaim>(NAMESPACE, claim).await;
+    let pod = json!({
+        "metadata": { "name": "user" },
+        "spec": {
+            "nodeName": NODE,
+            "containers": [{ "name": "main", "image": "app" }],
+            "volumes": [{ "name": "data", "persistentVolumeClaim": { "claimName": "data" } }],
+        },
+    });
+    cluster.create::<Pod>(NAMESPACE, pod).await;
+    let bound = eventually("the claim is bound", || async {
+        let claim = cluster.api::<PersistentVolumeClaim>().get("data").await.unwrap();
+        (claim.status.as_ref()?.phase.as_deref() == Some("Bound")).then_some(claim)
+    })
+    .await;
+    let name = bound.spec.and_then(|spec| spec.volume_name).unwrap();
+    let volumes = Api::<PersistentVolume>::all(cluster.client.clone());
+    let spec = volumes.get(&name).await.unwrap().spec.unwrap();
+    assert_eq!(spec.local.unwrap().path, format!("/data/storage/{name}"));
+    assert_eq!(spec.capacity.unwrap()["storage"].0, "1Gi");
+
+    cluster.api::<Pod>().delete("user", &DeleteParams::default()).await.unwrap();
+    cluster.api::<PersistentVolumeClaim>().delete("data", &DeleteParams::default()).await.unwrap();
+    let pods = Api::<Pod>::namespaced(cluster.client.clone(), "kube-system");
+    let remover = format!("remove-{name}");
+    let pod = eventually("a pod removes the files", || pods.get_opt(&remover).map(Result::unwrap)).await;
+    let spec = pod.spec.unwrap();
+    assert_eq!(spec.node_name.as_deref(), Some(NODE));
+    assert_eq!(
+        spec.containers[0].command.as_deref().unwrap(),
+        ["remove".to_owned(), format!("/storage/{name}")]
+    );
+    assert!(volumes.get_opt(&name).await.unwrap().is_some(), "not before its files");
+    let done = json!({ "status": { "phase": "Succeeded" } });
+    eventually("the pod ends", || async {
+        let patch = Patch::Strategic(done.clone());
+        pods.patch_status(&remover, &PatchParams::default(), &patch).await.ok()
+    })
+    .await;
+    eventually("the volume is gone", || async {
+        volumes.get_opt(&name).await.unwrap().is_none().then_some(())
+    })
+    .await;
+    eventually("so is the pod", || async { pods.get_opt(&remover).await.unwrap().is_none().then_some(()) })
+        .await;
     cluster.stop().await;
 }

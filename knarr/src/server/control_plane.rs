@@ -22,6 +22,7 @@ use knarr_scheduler::Scheduler;
 use knarr_storage::{Embedded, Options, Store, compact_periodically};
 use tokio::net::TcpListener;
 
+use super::hello;
 use super::manifests;
 use super::settings::{DOMAIN, Settings};
 use super::tasks::Tasks;
@@ -208,6 +209,7 @@ fn start_controllers(
     let config = knarr_controllers::Config {
         root_ca: Some(control_plane.pki.ca.pem().to_owned()),
         nodes: NodesConfig { pod_ranges, ..NodesConfig::default() },
+        local_storage: Some(hello::local_storage()),
         ..knarr_controllers::Config::default()
     };
     let (clock, random) = (control_plane.clock.clone(), control_plane.random.clone());

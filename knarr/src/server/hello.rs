@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::Context;
+use knarr_controllers::LocalStorage;
 use knarr_runtime::cri::ContainerRuntime;
 use knarr_runtime::embedded::Embedded;
 use serde_json::json;
@@ -16,6 +17,14 @@ use super::settings::NodeSettings;
 use crate::hello::{NODE_NAME, PORT};
 
 pub const NAME: &str = "knarr.local/hello:latest";
+
+/// The image also removes volumes of the nodes' own disks: every node has it.
+pub fn local_storage() -> LocalStorage {
+    LocalStorage {
+        image: NAME.to_owned(),
+        remove_command: vec!["/knarr".to_owned(), "remove-volume".to_owned()],
+    }
+}
 
 /// Makes and imports the image, unless the runtime has it of this very program already.
 pub async fn import(settings: &NodeSettings, runtime: &Embedded) -> anyhow::Result<()> {

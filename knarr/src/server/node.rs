@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use knarr_api::time::{SharedClock, SharedRandom};
 use knarr_client::{Client, ClientFactory, Identity, InformerFactory};
+use knarr_controllers::STORAGE_PATH;
 use knarr_kubelet::config::{ServerConfig, ServerTls};
 use knarr_kubelet::{Kubelet, Parts};
 use knarr_network::dns::Dns;
@@ -117,5 +118,15 @@ fn kubelet_config(settings: &NodeSettings, tls: ServerTls) -> knarr_kubelet::Con
     config.server = Some(ServerConfig::new(settings.kubelet_address(), tls));
     config.cluster_dns = settings.cluster_dns.clone();
     config.cluster_domain = settings.cluster_domain.clone();
+    // A cluster on somebody's machine shares a disk that is often nearly full: upstream's shares of it would refuse
+    // pods and throw away imported images while there is room for thousands.
+    for disk in ["nodefs", "imagefs"] {
+        config.eviction_hard.insert(format!("{disk}.available"), "1Gi".to_owned());
+        config.eviction_hard.insert(format!("{disk}.inodesFree"), "1%".to_owned());
+    }
+    config.image_gc_high_threshold_percent = 100;
+    let storage = settings.dir("storage");
+    config.node_annotations.insert(STORAGE_PATH.to_owned(), storage.display().to_string());
+    config.local_volumes_dir = Some(storage);
     config
 }

@@ -79,6 +79,15 @@ impl Collector {
         }
     }
 
+    /// Removes every image nobody uses; the node needs the room.
+    pub async fn remove_unused(&self) -> Result<(), CollectError> {
+        let (images, in_use) = self.detect().await?;
+        for (image, _) in self.candidates(&images, &in_use) {
+            self.remove(image).await?;
+        }
+        Ok(())
+    }
+
     async fn collect(&self) -> Result<(), CollectError> {
         let (images, in_use) = self.detect().await?;
         self.collect_old(&images, &in_use).await?;

@@ -1,10 +1,14 @@
 //! Whether a pod may run here: the node's own last word after the scheduler's.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Taint};
 
+use crate::eviction::{self, Shortage};
 use crate::pod::spec;
 use crate::resources::amount::{self, List};
 use crate::resources::pod::{Which, total};
+use crate::status::qos::{self, QosClass};
+
+use super::affinity;
 
 /// Why not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,15 +35,47 @@ const SAFE_SYSCTLS: [&str; 12] = [
 /// Checks against what the node has and what its other pods hold. `others` are admitted pods that have not ended.
 pub fn admit<'a>(
     pod: &Pod,
-    others: impl Iterator<Item = &'a Pod>,
-    allocatable: &List,
-    labels: &std::collections::BTreeMap<String, String>,
-    allowed_unsafe_sysctls: &[String],
+    others: impl Iterator<Item = &'a Pod> + Clone,
+    node: Node<'_>,
 ) -> Result<(), Rejection> {
-    check_os(pod, labels)?;
-    check_sysctls(pod, allowed_unsafe_sysctls)?;
-    check_resources(pod, others, allocatable)?;
-    check_selector(pod, labels)
+    check_pressure(pod, node.shortages)?;
+    check_sysctls(pod, node.allowed_unsafe_sysctls)?;
+    check_os(pod, node.labels)?;
+    check_resources(pod, others.clone(), node.allocatable)?;
+    affinity::check(pod, node)?;
+    affinity::check_ports(pod, others)?;
+    affinity::check_taints(pod, node.taints)
+}
+
+/// What the node has and how it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Node<'a> {
+    pub name: &'a str,
+    pub allocatable: &'a List,
+    pub labels: &'a std::collections::BTreeMap<String, String>,
+    pub taints: &'a [Taint],
+    pub allowed_unsafe_sysctls: &'a [String],
+    pub shortages: &'a [Shortage],
+}
+
+/// A node that is short of something takes no more of what would make it worse.
+fn check_pressure(pod: &Pod, shortages: &[Shortage]) -> Result<(), Rejection> {
+    if shortages.is_empty() || eviction::is_critical(pod) {
+        return Ok(());
+    }
+    if shortages == [Shortage::Memory] {
+        let taint = Taint {
+            key: "node.kubernetes.io/memory-pressure".to_owned(),
+            effect: "NoSchedule".to_owned(),
+            ..Taint::default()
+        };
+        let mut tolerations = spec::spec(pod).tolerations.iter().flatten();
+        let tolerated = tolerations.any(|toleration| affinity::tolerates(toleration, &taint));
+        if tolerated || qos::of(pod) != QosClass::BestEffort {
+            return Ok(());
+        }
+    }
+    reject(eviction::REASON, eviction::messages::condition(shortages))
 }
 
 fn reject(reason: &str, message: impl Into<String>) -> Result<(), Rejection> {
@@ -132,19 +168,6 @@ fn not_enough(reason: &str, name: &str, requested: i64, used: i64, capacity: i64
     )
 }
 
-fn check_selector(pod: &Pod, labels: &std::collections::BTreeMap<String, String>) -> Result<(), Rejection> {
-    let selector = spec::spec(pod).node_selector.iter().flatten();
-    for (key, value) in selector {
-        if labels.get(key) != Some(value) {
-            return reject(
-                "NodeAffinity",
-                "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
-            );
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
@@ -174,7 +197,15 @@ mod tests {
         let allocatable: List =
             [("cpu".to_owned(), Quantity("2".into())), ("pods".to_owned(), Quantity("2".into()))].into();
         let labels = [("kubernetes.io/os".to_owned(), "linux".to_owned())].into();
-        let try_with = |pod: &Pod, others: &[Pod]| admit(pod, others.iter(), &allocatable, &labels, &[]);
+        let node = Node {
+            name: "n1",
+            allocatable: &allocatable,
+            labels: &labels,
+            taints: &[],
+            allowed_unsafe_sysctls: &[],
+            shortages: &[],
+        };
+        let try_with = |pod: &Pod, others: &[Pod]| admit(pod, others.iter(), node);
         assert_eq!(try_with(&pod("1"), &[pod("1")]), Ok(()));
         let full = try_with(&pod("1500m"), &[pod("1")]).expect_err("too much");
         assert_eq!(full.reason, "OutOfcpu");
@@ -183,5 +214,18 @@ mod tests {
             "Node didn't have enough resource: cpu, requested: 1500, used: 1000, capacity: 2000"
         );
         assert_eq!(try_with(&pod("0"), &[pod("0"), pod("0")]).expect_err("full").reason, "OutOfpods");
+    }
+
+    #[test]
+    fn a_node_short_of_memory_refuses_best_effort_and_one_short_of_disk_all() {
+        let pods = |pod: &Pod, shortages: &[Shortage]| check_pressure(pod, shortages).is_ok();
+        let best_effort = Pod::default();
+        assert!(!pods(&best_effort, &[Shortage::Memory]));
+        assert!(pods(&pod("1"), &[Shortage::Memory]));
+        let refused = check_pressure(&pod("1"), &[Shortage::Memory, Shortage::Disk]).expect_err("no disk");
+        assert_eq!(refused.message, "The node had condition: [MemoryPressure DiskPressure]. ");
+        let mut critical = pod("1");
+        critical.spec.as_mut().expect("there").priority = Some(2_000_000_000);
+        assert!(pods(&critical, &[Shortage::Disk]));
     }
 }

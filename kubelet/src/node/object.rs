@@ -11,9 +11,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use knarr_runtime::cri::{ImageInfo, RuntimeInfo};
 
 use crate::config::{Config, Machine};
+use crate::eviction::thresholds::Amount;
 use crate::images::collect::Disk;
 use crate::resources::amount::{self, List};
 
+/// What the scheduler may rely on here and cannot on older nodes; sorted, as the API wants it.
+const DECLARED_FEATURES: [&str; 3] = [
+    "InPlacePodLevelResourcesVerticalScaling",
+    "InPlacePodVerticalScalingInitContainers",
+    "RestartAllContainersOnContainerExits",
+];
 /// Names per image in the status.
 const MAX_NAMES: usize = 5;
 
@@ -29,6 +36,13 @@ pub fn labels(config: &Config, machine: &Machine) -> BTreeMap<String, String> {
         labels.insert(key.to_owned(), value.to_owned());
     }
     labels
+}
+
+fn annotations(config: &Config) -> BTreeMap<String, String> {
+    let mut annotations = config.node_annotations.clone();
+    let attach_detach = "volumes.kubernetes.io/controller-managed-attach-detach";
+    annotations.insert(attach_detach.to_owned(), "true".to_owned());
+    annotations
 }
 
 fn max_pods(config: &Config, machine: &Machine) -> i64 {
@@ -55,14 +69,6 @@ pub fn capacity(config: &Config, machine: &Machine, disk: Option<Disk>) -> List 
     list
 }
 
-/// A threshold in units of what it is about: a quantity, or a percentage of the whole.
-pub fn threshold(text: &str, whole: i64) -> i64 {
-    match text.strip_suffix('%').and_then(|percent| percent.parse::<f64>().ok()) {
-        Some(percent) => (whole as f64 * percent / 100.0) as i64,
-        None => amount::scaled(text, 0).unwrap_or(0),
-    }
-}
-
 /// What pods may have: capacity without what is reserved and what eviction keeps free.
 pub fn allocatable(config: &Config, capacity: &List) -> List {
     let mut list = List::new();
@@ -79,7 +85,7 @@ pub fn allocatable(config: &Config, capacity: &List) -> List {
                 "ephemeral-storage" => config.eviction_hard.get("nodefs.available"),
                 _ => None,
             };
-            let kept = kept.map_or(0, |text| threshold(text, whole));
+            let kept = kept.and_then(|text| Amount::parse(text)).map_or(0, |amount| amount.of(whole));
             let left = left(whole, reservations.iter().map(amount::value).sum::<i64>().saturating_add(kept));
             if name == "memory" { amount::kibibytes(left) } else { amount::count(left) }
         };
@@ -166,6 +172,7 @@ pub fn status(
         images: Some(images).filter(|images| !images.is_empty()),
         runtime_handlers: Some(handlers(runtime)).filter(|handlers| !handlers.is_empty()),
         features: Some(NodeFeatures { supplemental_groups_policy: Some(true) }),
+        declared_features: Some(DECLARED_FEATURES.map(ToOwned::to_owned).to_vec()),
         ..NodeStatus::default()
     }
 }
@@ -176,10 +183,7 @@ pub fn node(config: &Config, machine: &Machine, status: NodeStatus) -> Node {
         metadata: ObjectMeta {
             name: Some(config.node_name.clone()),
             labels: Some(labels(config, machine)),
-            annotations: Some(BTreeMap::from([(
-                "volumes.kubernetes.io/controller-managed-attach-detach".to_owned(),
-                "true".to_owned(),
-            )])),
+            annotations: Some(annotations(config)),
             ..ObjectMeta::default()
         },
         spec: Some(NodeSpec {

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::conditions::{self, Health};
 use super::{object, reference};
 use crate::agent::Agent;
+use crate::eviction::Shortage;
 use crate::images::collect;
 
 /// Reports until the agent stops; `changed` asks for a look before the next tick.
@@ -85,7 +86,12 @@ impl Reporter {
 
 /// The status as it is now.
 pub async fn current(agent: &Agent, before: &[NodeCondition], now: Timestamp) -> NodeStatus {
-    let mut health = Health::default();
+    let mut health = Health {
+        memory_pressure: agent.pressure.under(Shortage::Memory),
+        disk_pressure: agent.pressure.under(Shortage::Disk),
+        pid_pressure: agent.pressure.under(Shortage::Pid),
+        ..Health::default()
+    };
     let runtime = match agent.runtime.info().await {
         Ok(info) if info.ready => info,
         Ok(info) => {

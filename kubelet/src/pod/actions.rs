@@ -1,11 +1,13 @@
 //! What to do about a pod: pure, from what is wanted and what is seen. The rules are upstream's `computePodActions`.
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use knarr_runtime::cri::ContainerState;
 
 use super::observed::{self, Observed, Seen};
 use super::{restart, spec};
 use crate::probes::ProbeResults;
+use crate::resize::Amounts;
+use crate::resize::values::{self, Change};
 
 /// Why a container is killed; decides which grace period applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,10 +42,42 @@ pub struct Actions {
     /// Indexes into the pod's ephemeral containers.
     pub ephemeral_to_start: Vec<usize>,
     pub to_kill: Vec<Kill>,
+    /// Running containers whose CPU or memory is to change in place.
+    pub to_resize: Vec<Resize>,
+    /// The pod's own limits change.
+    pub resize_pod: bool,
+}
+
+impl Actions {
+    pub fn is_empty(&self) -> bool {
+        !self.kill_pod
+            && !self.create_sandbox
+            && !self.resize_pod
+            && self.to_resize.is_empty()
+            && self.to_kill.is_empty()
+            && self.to_start.is_empty()
+            && self.init_to_start.is_empty()
+            && self.ephemeral_to_start.is_empty()
+    }
+}
+
+/// A running container, by id and name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resize {
+    pub id: String,
+    pub name: String,
+}
+
+/// What is known beside the pod and what is seen of it.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    probes: &'a ProbeResults,
+    /// What running containers have been given.
+    actuated: &'a Amounts,
 }
 
 /// Compares the pod with what is seen of it.
-pub fn compute(pod: &Pod, observed: &Observed, probes: &ProbeResults) -> Actions {
+pub fn compute(pod: &Pod, observed: &Observed, probes: &ProbeResults, actuated: &Amounts) -> Actions {
     let (changed, attempt, sandbox_id) = observed::sandbox_changed(pod, observed);
     let mut actions =
         Actions { kill_pod: changed, create_sandbox: changed, sandbox_id, attempt, ..Actions::default() };
@@ -57,11 +91,13 @@ pub fn compute(pod: &Pod, observed: &Observed, probes: &ProbeResults) -> Actions
         .filter(|(_, c)| observed.latest(&c.name).is_none())
         .map(|(index, _)| index)
         .collect();
-    let initialized = init_actions(pod, observed, probes, &mut actions);
+    let known = Known { probes, actuated };
+    actions.resize_pod = values::pod_changes(spec::spec(pod).resources.as_ref(), actuated);
+    let initialized = init_actions(pod, observed, known, &mut actions);
     if actions.kill_pod || !initialized {
         return actions;
     }
-    regular_actions(pod, observed, probes, &mut actions);
+    regular_actions(pod, observed, known, &mut actions);
     actions
 }
 
@@ -115,7 +151,8 @@ fn init_failed(seen: &Seen) -> bool {
 
 /// Decides on init containers; `true` when regular ones may be looked at. Walks backwards because finished init
 /// containers may be gone from the runtime: the last one seen tells how far the pod has come.
-fn init_actions(pod: &Pod, observed: &Observed, probes: &ProbeResults, actions: &mut Actions) -> bool {
+fn init_actions(pod: &Pod, observed: &Observed, known: Known<'_>, actions: &mut Actions) -> bool {
+    let own = spec::spec(pod).resources.as_ref();
     let inits = spec::init_containers(pod);
     if inits.is_empty() {
         return true;
@@ -141,16 +178,20 @@ fn init_actions(pod: &Pod, observed: &Observed, probes: &ProbeResults, actions: 
         match seen.state {
             ContainerState::Created => actions.init_to_start.push(index),
             ContainerState::Running if sidecar => {
-                if sidecar_passed_startup(container, seen, probes, index, actions) {
+                if sidecar_passed_startup(container, seen, known.probes, index, actions) {
                     if last {
                         initialized = true;
                     } else if !previously {
                         actions.init_to_start.push(index + 1);
                     }
-                    check_running_sidecar(container, seen, probes, index, actions);
+                    check_running_sidecar(own, container, seen, known, index, actions);
                 }
             }
-            ContainerState::Running => {}
+            ContainerState::Running => {
+                if values::change(own, container, known.actuated) != Change::Nothing {
+                    actions.to_resize.push(resize(seen));
+                }
+            }
             ContainerState::Exited if sidecar => actions.init_to_start.push(index),
             ContainerState::Exited if !init_failed(seen) => {
                 if last {
@@ -216,25 +257,42 @@ fn sidecar_passed_startup(
     }
 }
 
+fn resize(seen: &Seen) -> Resize {
+    Resize { id: seen.id.clone(), name: seen.name.clone() }
+}
+
 fn check_running_sidecar(
+    pod: Option<&ResourceRequirements>,
     container: &Container,
     seen: &Seen,
-    probes: &ProbeResults,
+    known: Known<'_>,
     index: usize,
     actions: &mut Actions,
 ) {
     let (message, reason) = if definition_changed(container, seen) {
         (format!("Init container {} definition changed", container.name), KillReason::Other)
-    } else if container.liveness_probe.is_some() && probes.liveness(&seen.id) == Some(false) {
+    } else if container.liveness_probe.is_some() && known.probes.liveness(&seen.id) == Some(false) {
         (format!("Init container {} failed liveness probe", container.name), KillReason::LivenessProbe)
     } else {
-        return;
+        match values::change(pod, container, known.actuated) {
+            Change::Nothing => return,
+            Change::Update => return actions.to_resize.push(resize(seen)),
+            Change::Restart => {
+                actions.resize_pod = true;
+                (resize_restarts(container), KillReason::Other)
+            }
+        }
     };
     actions.to_kill.push(kill(seen, message, reason));
     actions.init_to_start.push(index);
 }
 
-fn regular_actions(pod: &Pod, observed: &Observed, probes: &ProbeResults, actions: &mut Actions) {
+fn resize_restarts(container: &Container) -> String {
+    format!("Container {} resize requires restart", container.name)
+}
+
+fn regular_actions(pod: &Pod, observed: &Observed, known: Known<'_>, actions: &mut Actions) {
+    let (own, probes) = (spec::spec(pod).resources.as_ref(), known.probes);
     let mut keep = 0;
     for (index, container) in spec::containers(pod).iter().enumerate() {
         let seen = match observed.latest(&container.name) {
@@ -259,6 +317,16 @@ fn regular_actions(pod: &Pod, observed: &Observed, probes: &ProbeResults, action
         } else if probes.startup(&seen.id) == Some(false) {
             (format!("Container {} failed startup probe", container.name), KillReason::StartupProbe)
         } else {
+            match values::change(own, container, known.actuated) {
+                Change::Restart => {
+                    actions.resize_pod = true;
+                    actions.to_start.push(index);
+                    actions.to_kill.push(kill(seen, resize_restarts(container), KillReason::Other));
+                    continue;
+                }
+                Change::Update => actions.to_resize.push(resize(seen)),
+                Change::Nothing => {}
+            }
             keep += 1;
             continue;
         };

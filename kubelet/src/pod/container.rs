@@ -108,6 +108,7 @@ async fn environment(agent: &Agent, plan: &Plan<'_>) -> Result<Vec<(String, Stri
         pod_ips,
         host_ips: agent.host_ips(),
         node_name: &agent.config.node_name,
+        volumes: plan.volumes,
     };
     environment::build(plan.pod, plan.container, &source).await.map_err(|error| error.to_string())
 }

@@ -1,17 +1,20 @@
 //! A container's environment: env, envFrom, downward API, services, and the expansion of `$(NAME)`.
 
 pub mod fields;
+pub mod file_keys;
 pub mod services;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, EnvVarSource, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, EnvVarSource, FileKeySelector, Pod, Secret};
 
 use super::spec;
 use crate::objects::{ObjectError, Objects};
 use crate::resources::amount::List;
+use crate::volumes::Mounted;
+use crate::volumes::manager::MountedVolumes;
 
 #[derive(Debug, thiserror::Error)]
 pub enum EnvironmentError {
@@ -21,6 +24,12 @@ pub enum EnvironmentError {
     NoKey { key: String, kind: &'static str, namespace: String, name: String },
     #[error("{0}")]
     Field(#[from] fields::FieldError),
+    #[error("cannot find the volume {0:?} referenced by FileKeyRef")]
+    NoVolume(String),
+    #[error("couldn't parse env file")]
+    File(#[from] file_keys::ParseError),
+    #[error("environment variable key {key:?} not found in file {path:?}")]
+    NoFileKey { key: String, path: String },
     #[error("services have not yet been read at least once, cannot construct envvars")]
     ServicesNotRead,
 }
@@ -33,6 +42,7 @@ pub struct Source<'a> {
     pub pod_ips: &'a [IpAddr],
     pub host_ips: &'a [IpAddr],
     pub node_name: &'a str,
+    pub volumes: &'a MountedVolumes,
 }
 
 /// Replaces `$(NAME)` where `lookup` knows the name; `$$` is a dollar, and what is unknown stays as written.
@@ -208,7 +218,25 @@ impl Builder<'_> {
             let value = value.map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned());
             return if value.is_some() || optional { Ok(value) } else { Err(missing) };
         }
+        if let Some(reference) = &from.file_key_ref {
+            return self.file_key(reference);
+        }
         Ok(Some(String::new()))
+    }
+
+    fn file_key(&self, reference: &FileKeySelector) -> Result<Option<String>, EnvironmentError> {
+        let volume = self.source.volumes.get(&reference.volume_name);
+        let Some(Mounted::Path { path, .. }) = volume else {
+            return Err(EnvironmentError::NoVolume(reference.volume_name.clone()));
+        };
+        let value = file_keys::read(path, &reference.path, &reference.key)?;
+        if !value.is_empty() {
+            return Ok(Some(value));
+        }
+        if reference.optional.unwrap_or(false) {
+            return Ok(None);
+        }
+        Err(EnvironmentError::NoFileKey { key: reference.key.clone(), path: reference.path.clone() })
     }
 }
 

@@ -59,7 +59,7 @@ impl Manifests {
         let found = read_all(&self.directory, &self.agent.config.node_name, self.agent.now());
         for (_, pod) in self.known.iter().filter(|(uid, _)| !found.contains_key(*uid)) {
             self.mirrors.remove(pod);
-            self.workers.remove(pod);
+            self.workers.remove(&self.agent, pod);
         }
         for (_, pod) in found.iter().filter(|(uid, _)| !self.known.contains_key(*uid)) {
             self.mirrors.add(pod);

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, Pod};
 
-use super::observed::Observed;
+use super::observed::{Observed, Seen};
 use super::spec;
 use knarr_runtime::cri::ContainerState;
 
@@ -32,6 +32,26 @@ pub fn should_restart(container: &Container, pod_policy: &str, exit_code: i32) -
         }
     }
     by_policy(pod_policy, exit_code).unwrap_or(true)
+}
+
+/// Whether the end of this run starts all containers of the pod anew.
+pub fn restarts_all(container: &Container, seen: &Seen) -> bool {
+    seen.state == ContainerState::Exited
+        && matching_rule(container, seen.exit_code).is_some_and(|rule| rule.action == "RestartAllContainers")
+}
+
+/// Whether any of the pod's containers has such a rule.
+pub fn could_restart_all(pod: &Pod) -> bool {
+    let all = spec::containers(pod).iter().chain(spec::init_containers(pod));
+    all.flat_map(|c| c.restart_policy_rules.iter().flatten())
+        .any(|rule| rule.action == "RestartAllContainers")
+}
+
+/// A container has ended in a way that asks all others to start anew too.
+pub fn all_are_to_restart(pod: &Pod, observed: &Observed) -> bool {
+    let mut all = spec::containers(pod).iter().chain(spec::init_containers(pod));
+    !spec::being_deleted(pod)
+        && all.any(|c| observed.latest(&c.name).is_some_and(|seen| restarts_all(c, seen)))
 }
 
 fn by_policy(policy: &str, exit_code: i32) -> Option<bool> {

@@ -68,7 +68,27 @@ async fn runtime_handler(agent: &Agent, pod: &Pod) -> Result<String, SandboxErro
         .ok_or_else(|| SandboxError::Invalid(format!("RuntimeClass {class:?} not found")))
 }
 
+/// Running a pod as the node's own users though it asked not to would be worse than not running it.
+async fn check_users(agent: &Agent, pod: &Pod, handler: &str) -> Result<(), SandboxError> {
+    if spec::spec(pod).host_users != Some(false) {
+        return Ok(());
+    }
+    let info = agent.runtime.info().await?;
+    if info.handlers.iter().any(|(name, features)| name == handler && features.user_namespaces) {
+        return Ok(());
+    }
+    let who = match handler {
+        "" => "runtime".to_owned(),
+        handler => format!("RuntimeClass handler {handler:?}"),
+    };
+    Err(SandboxError::Invalid(format!(
+        "can't set `spec.hostUsers: false`, {who} does not support user namespaces"
+    )))
+}
+
 async fn config(agent: &Agent, pod: &Pod, attempt: u32) -> Result<SandboxConfig, SandboxError> {
+    let handler = runtime_handler(agent, pod).await?;
+    check_users(agent, pod, &handler).await?;
     let cluster = dns::Cluster { servers: &agent.config.cluster_dns, domain: &agent.config.cluster_domain };
     let (dns, warnings) = dns::config(pod, &agent.dns, cluster);
     for (reason, message) in warnings {
@@ -97,7 +117,7 @@ async fn config(agent: &Agent, pod: &Pod, attempt: u32) -> Result<SandboxConfig,
         namespaces: security::namespaces(pod, None),
         sysctls,
         cgroup_parent: cgroups::of_pod(&agent.config.cgroup_root, pod),
-        runtime_handler: runtime_handler(agent, pod).await?,
+        runtime_handler: handler,
     })
 }
 

@@ -84,6 +84,7 @@ impl Starter<'_> {
             self.failed(container, StartError::new("CreateContainerError", &*message), &message)
         })?;
         self.event(container, EventType::Normal, "Created", "Container created");
+        self.agent.allocations.started(self.pod, container);
         self.agent.runtime.start_container(&id).await.map_err(|error| {
             let message = error.to_string();
             self.failed(container, StartError::new("RunContainerError", &*message), &message)

@@ -16,7 +16,7 @@ use super::kill::{self, How};
 use super::observed::{Observed, Seen};
 use super::start::{StartError, Starter};
 use super::worker::{Next, Worker};
-use super::{container, sandbox, spec};
+use super::{container, restart, sandbox, spec};
 use crate::images::secrets;
 use crate::resources::cgroups;
 
@@ -33,6 +33,7 @@ impl Worker {
             Ok(observed) => observed,
             Err(error) => return self.retry(pod, &error),
         };
+        self.follow_resize(pod, &observed);
         let status = self.generate(pod, &observed, false);
         let phase = status.phase.clone();
         let running = observed.running().next().is_some();
@@ -58,14 +59,15 @@ impl Worker {
             }
         };
         self.agent.probes.add_pod(pod);
-        let actions = actions::compute(pod, &observed, &self.agent.probes.results);
-        let acted = actions.kill_pod
-            || actions.create_sandbox
-            || !actions.to_kill.is_empty()
-            || !actions.to_start.is_empty()
-            || !actions.init_to_start.is_empty()
-            || !actions.ephemeral_to_start.is_empty();
-        if !acted {
+        if restart::all_are_to_restart(pod, &observed) {
+            return match self.restart_all(pod, &observed).await {
+                Ok(()) => Next::Again,
+                Err(error) => self.retry(pod, &error),
+            };
+        }
+        let actuated = self.agent.allocations.actuated(spec::uid(pod));
+        let actions = actions::compute(pod, &observed, &self.agent.probes.results, &actuated);
+        if actions.is_empty() {
             self.failures.clear();
             self.failed_syncs = 0;
             return self.idle(pod, None);
@@ -84,7 +86,7 @@ impl Worker {
     }
 
     /// Tells the status after work was done that did not change it all.
-    async fn publish(&mut self, pod: &std::sync::Arc<Pod>) {
+    pub(super) async fn publish(&mut self, pod: &std::sync::Arc<Pod>) {
         match self.observe().await {
             Ok(observed) => {
                 let status = self.generate(pod, &observed, false);
@@ -194,9 +196,10 @@ impl Worker {
             credentials: &credentials,
             cancelled: &cancelled,
         };
+        let resized = self.resize(pod, actions).await;
         let done = self.start_all(&starter, actions).await;
         self.prune_dead_containers(pod).await?;
-        Ok(done)
+        Ok(if resized? { Done::Changed } else { done })
     }
 
     /// Keeps so many dead runs of each container, for their logs and last states.
@@ -382,6 +385,7 @@ impl Worker {
             phase: "Failed",
             reason: "DeadlineExceeded".to_owned(),
             message: message.to_owned(),
+            disruption: false,
         });
         Some(Next::Terminate)
     }

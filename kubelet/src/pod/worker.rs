@@ -209,7 +209,7 @@ impl Worker {
 
     /// `None` when the pod is done with.
     async fn step(&mut self) -> Option<Next> {
-        let pod = self.inbox.pod();
+        let pod = self.pod();
         self.agent.status.observe(spec::uid(&pod), &pod);
         if !self.inbox.terminating() {
             return Some(self.sync(&pod).await);
@@ -233,6 +233,7 @@ impl Worker {
         match cleanup::remove_traces(&self.agent, &pod, &self.sandboxes).await {
             Ok(()) => {
                 self.agent.status.forget(spec::uid(&pod));
+                self.agent.allocations.forget(spec::uid(&pod));
                 None
             }
             Err(error) => {
@@ -240,6 +241,11 @@ impl Worker {
                 Some(self.retry_after_failure())
             }
         }
+    }
+
+    /// The pod with what the node has promised it.
+    fn pod(&self) -> Arc<Pod> {
+        self.agent.allocations.allocated(&self.inbox.pod())
     }
 
     /// Ends the containers, says how they ended, and takes away what they used.
@@ -259,7 +265,9 @@ impl Worker {
         let mut after = self.observe().await?;
         after.ips.clone_from(&before.ips);
         // The pod may have changed while its containers took their time.
-        let pod = self.inbox.pod();
+        let pod = self.pod();
+        self.agent.resize_queue.forget(uid);
+        self.agent.resizes.forget(uid);
         let mut status = self.generate(&pod, &after, true);
         conclude(&pod, &mut status);
         self.agent.status.set(&pod, status, false);
@@ -318,10 +326,17 @@ impl Worker {
 
     pub(super) fn generate(&self, pod: &Pod, observed: &Observed, terminal: bool) -> PodStatus {
         let old = self.agent.status.get(spec::uid(pod)).or_else(|| pod.status.clone()).unwrap_or_default();
-        let context =
-            Context { pod, observed, failures: &self.failures, runtime_name: &self.agent.runtime_name };
+        let actuated = self.agent.allocations.as_actuated(pod);
+        let context = Context {
+            pod,
+            actuated: &actuated,
+            observed,
+            failures: &self.failures,
+            runtime_name: &self.agent.runtime_name,
+        };
         let probes = self.agent.probes.view(spec::uid(pod));
-        let node = NodeFacts { host_ips: self.agent.host_ips() };
+        let resizes = self.agent.resizes.of(spec::uid(pod));
+        let node = NodeFacts { host_ips: self.agent.host_ips(), resizes: &resizes };
         generate(context, &old, &probes, node, terminal, self.verdict.as_ref())
     }
 }

@@ -1,6 +1,6 @@
 //! All pods of the node and their workers: news from the API, the runtime, probes and objects goes to the right one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -12,6 +12,7 @@ use super::spec;
 use super::worker::{Inbox, Worker};
 use crate::agent::Agent;
 use crate::lifecycle::admission::{self, Rejection};
+use crate::resize::queue;
 use crate::status::generate::Verdict;
 use crate::status::qos;
 
@@ -25,18 +26,16 @@ struct Inner {
     inboxes: Mutex<HashMap<String, Arc<Inbox>>>,
     /// Sandboxes found at start, for pods we have not met yet.
     adopted: Mutex<HashMap<String, Vec<String>>>,
-    labels: BTreeMap<String, String>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 impl Workers {
-    pub fn new(labels: BTreeMap<String, String>, stop: CancellationToken) -> Self {
+    pub fn new(stop: CancellationToken) -> Self {
         Self {
             inner: Arc::new(Inner {
                 inboxes: Mutex::default(),
                 adopted: Mutex::default(),
-                labels,
                 tasks: TaskTracker::new(),
                 stop,
             }),
@@ -54,16 +53,30 @@ impl Workers {
         let mut inboxes = self.inner.inboxes.lock();
         if let Some(inbox) = inboxes.get(&uid) {
             inbox.update(Arc::clone(pod));
+            drop(inboxes);
+            if agent.allocations.differs(pod) || agent.resize_queue.waits(&uid) {
+                agent.resize_queue.push(&uid);
+            }
+            self.reconsider_resizes(agent);
             return;
         }
         let sandboxes = self.inner.adopted.lock().remove(&uid).unwrap_or_default();
+        let known = agent.allocations.load(&uid);
         let verdict = if sandboxes.is_empty() { self.refuse(agent, pod, &inboxes) } else { None };
+        if !known && verdict.is_none() {
+            agent.allocations.allocate(pod);
+        }
+        agent.resizes.adopt(pod);
         let inbox = Arc::new(Inbox::new(Arc::clone(pod)));
         if verdict.is_some() {
             inbox.terminate.cancel();
         }
         inboxes.insert(uid.clone(), Arc::clone(&inbox));
         drop(inboxes);
+        if agent.allocations.differs(pod) {
+            agent.resize_queue.push(&uid);
+            self.reconsider_resizes(agent);
+        }
         let worker = Worker::new(Arc::clone(agent), inbox, sandboxes, verdict);
         let (registry, stop) = (Arc::clone(&self.inner), self.inner.stop.clone());
         self.inner.tasks.spawn(async move {
@@ -75,9 +88,34 @@ impl Workers {
     }
 
     /// The API no longer has the pod.
-    pub fn remove(&self, pod: &Arc<Pod>) {
+    pub fn remove(&self, agent: &Agent, pod: &Arc<Pod>) {
         if let Some(inbox) = self.inner.inboxes.lock().get(spec::uid(pod)) {
             inbox.gone(Arc::clone(pod));
+        }
+        self.reconsider_resizes(agent);
+    }
+
+    /// Something on the node changed: perhaps there is room for a resize that waits.
+    fn reconsider_resizes(&self, agent: &Agent) {
+        if agent.resize_queue.is_empty() {
+            return;
+        }
+        let _turn = agent.resize_queue.turn();
+        let alive: Vec<Arc<Inbox>> = self.all().into_iter().filter(|inbox| !inbox.terminating()).collect();
+        let mut waiting: Vec<Arc<Pod>> = alive
+            .iter()
+            .map(|inbox| inbox.pod())
+            .filter(|pod| agent.resize_queue.waits(spec::uid(pod)))
+            .collect();
+        queue::sort(agent, &mut waiting);
+        for pod in waiting {
+            let uid = spec::uid(&pod);
+            let others = alive.iter().map(|inbox| inbox.pod()).filter(|other| spec::uid(other) != uid);
+            let others: Vec<Arc<Pod>> = others.map(|other| agent.allocations.allocated(&other)).collect();
+            let others = others.iter().map(|other| &**other);
+            if queue::consider(agent, &pod, others) {
+                self.wake(uid);
+            }
         }
     }
 
@@ -91,14 +129,12 @@ impl Workers {
         if spec::being_deleted(pod) || spec::is_terminal_phase(spec::phase(pod)) {
             return None;
         }
-        let others: Vec<Arc<Pod>> =
-            inboxes.values().filter(|inbox| !inbox.terminating()).map(|inbox| inbox.pod()).collect();
+        let alive = inboxes.values().filter(|inbox| !inbox.terminating());
+        let others: Vec<Arc<Pod>> = alive.map(|inbox| agent.allocations.allocated(&inbox.pod())).collect();
         let admitted = admission::admit(
-            pod,
+            &agent.allocations.allocated(pod),
             others.iter().map(|pod| &**pod),
-            &agent.allocatable,
-            &self.inner.labels,
-            &agent.config.allowed_unsafe_sysctls,
+            agent.as_seen_by_admission(&agent.node(), &agent.pressure.current()),
         );
         let Err(Rejection { reason, message }) = admitted else { return None };
         agent.recorder.warning(spec::reference(pod), &reason, message.clone());
@@ -112,7 +148,7 @@ impl Workers {
             ..PodStatus::default()
         };
         agent.status.set(pod, status, false);
-        Some(Verdict { phase: "Failed", reason, message })
+        Some(Verdict { phase: "Failed", reason, message, disruption: false })
     }
 
     /// Something about the pod changed (its containers, a probe, an object it refers to).

@@ -1,45 +1,20 @@
 //! `/metrics`, `/metrics/resource`, `/metrics/cadvisor`, `/metrics/probes`, in Prometheus' text format with upstream's
 //! names.
 
-use std::fmt::Write;
+mod cadvisor;
+mod page;
+mod process;
+mod resource;
 
 use axum::extract::State as Extract;
-use axum::response::{IntoResponse, Response};
-use http::header;
-use knarr_runtime::cri::ContainerStats;
+use axum::response::Response;
 
 use super::State;
-use crate::pod::observed::Seen;
-use crate::pod::spec;
 use crate::probes::ProbeKind;
-use crate::resources::cgroups;
-
-const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// Text under construction.
-#[derive(Default)]
-struct Page(String);
-
-impl Page {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a string cannot fail.
-        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
-        self.0.push_str(name);
-        if !labels.is_empty() {
-            let escape = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let list: Vec<String> = labels.iter().map(|(k, v)| format!("{k}=\"{}\"", escape(v))).collect();
-            let _ = write!(self.0, "{{{}}}", list.join(","));
-        }
-        let _ = writeln!(self.0, " {value}");
-    }
-
-    fn respond(self) -> Response {
-        ([(header::CONTENT_TYPE, TEXT)], self.0).into_response()
-    }
-}
+use crate::stats::{self, Depth};
+pub use cadvisor::cadvisor;
+use page::Page;
+pub use resource::resource;
 
 pub async fn kubelet(Extract(state): Extract<State>) -> Response {
     let inboxes = state.workers.all();
@@ -62,145 +37,41 @@ pub async fn kubelet(Extract(state): Extract<State>) -> Response {
         "[ALPHA] The number of pods the kubelet is being instructed to run.",
     );
     page.sample("kubelet_desired_pods", &[("static", "")], inboxes.len() as f64);
-    page.respond()
-}
-
-struct Usage {
-    namespace: String,
-    pod: String,
-    uid: String,
-    containers: Vec<(Seen, ContainerStats)>,
-    whole: ContainerStats,
-}
-
-async fn usage(state: &State) -> Vec<Usage> {
-    let mut all = Vec::new();
-    for inbox in state.workers.all() {
-        let (pod, observed) = (inbox.pod(), inbox.observed());
-        let mut containers = Vec::new();
-        for seen in observed.running() {
-            if let Ok(stats) = state.agent.runtime.container_stats(&seen.id).await {
-                containers.push((seen.clone(), stats));
-            }
-        }
-        if containers.is_empty() {
-            continue;
-        }
-        let cgroup = cgroups::of_pod(&state.agent.config.cgroup_root, &pod);
-        all.push(Usage {
-            namespace: spec::namespace(&pod).to_owned(),
-            pod: spec::name(&pod).to_owned(),
-            uid: spec::uid(&pod).to_owned(),
-            containers,
-            whole: state.agent.runtime.cgroup_stats(&cgroup).await.unwrap_or_default(),
-        });
-    }
-    all
-}
-
-fn seconds(nanos: u64) -> f64 {
-    nanos as f64 / 1e9
-}
-
-pub async fn resource(Extract(state): Extract<State>) -> Response {
-    let pods = usage(&state).await;
-    let node = state.agent.runtime.cgroup_stats("/").await.unwrap_or_default();
-    let mut page = Page::default();
-    type Value = fn(&ContainerStats) -> f64;
-    let cpu: Value = |stats| seconds(stats.cpu_usage_nanos);
-    let memory: Value = |stats| stats.memory_working_set as f64;
-    let families: [(&str, &str, &str, Value); 2] = [
-        ("cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the {} in core-seconds", cpu),
-        ("memory_working_set_bytes", "gauge", "Current working set of the {} in bytes", memory),
-    ];
-    for (name, kind, help, value) in families {
-        let family = |of: &str| (format!("{of}_{name}"), format!("[STABLE] {}", help.replace("{}", of)));
-        let (full, help) = family("container");
-        page.family(&full, kind, &help);
-        for usage in &pods {
-            for (seen, stats) in &usage.containers {
-                let labels =
-                    [("container", &*seen.name), ("namespace", &*usage.namespace), ("pod", &*usage.pod)];
-                page.sample(&full, &labels, value(stats));
-            }
-        }
-        let (full, help) = family("node");
-        page.family(&full, kind, &help);
-        page.sample(&full, &[], value(&node));
-        let (full, help) = family("pod");
-        page.family(&full, kind, &help);
-        for usage in &pods {
-            page.sample(&full, &[("namespace", &usage.namespace), ("pod", &usage.pod)], value(&usage.whole));
-        }
-    }
+    let active = inboxes.iter().filter(|inbox| !inbox.terminating()).count();
     page.family(
-        "container_start_time_seconds",
+        "kubelet_active_pods",
         "gauge",
-        "[STABLE] Start time of the container since unix epoch in seconds",
+        "[ALPHA] The number of pods the kubelet considers active and which are being considered when admitting new pods.",
     );
-    for usage in &pods {
-        for (seen, _) in &usage.containers {
-            let labels = [("container", &*seen.name), ("namespace", &*usage.namespace), ("pod", &*usage.pod)];
-            page.sample("container_start_time_seconds", &labels, seen.started_at as f64 / 1e9);
-        }
-    }
-    page.family(
-        "resource_scrape_error",
-        "gauge",
-        "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise",
-    );
-    page.sample("resource_scrape_error", &[], 0.0);
+    page.sample("kubelet_active_pods", &[("static", "")], active as f64);
+    volumes(&state, &mut page).await;
+    process::write(&mut page, &state.agent.config.version);
     page.respond()
 }
 
-pub async fn cadvisor(Extract(state): Extract<State>) -> Response {
-    let pods = usage(&state).await;
-    let mut page = Page::default();
-    type Value = fn(&ContainerStats) -> f64;
-    let families: [(&str, &str, &str, Value); 5] = [
-        ("container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed in seconds.", |s| {
-            seconds(s.cpu_usage_nanos)
-        }),
-        (
-            "container_memory_usage_bytes",
-            "gauge",
-            "Current memory usage in bytes, including all memory regardless of when it was accessed",
-            |s| s.memory_usage as f64,
-        ),
-        ("container_memory_working_set_bytes", "gauge", "Current working set in bytes.", |s| {
-            s.memory_working_set as f64
-        }),
-        ("container_memory_rss", "gauge", "Size of RSS in bytes.", |s| s.memory_rss as f64),
-        ("container_processes", "gauge", "Number of processes running inside the container.", |s| {
-            s.processes as f64
-        }),
+/// Room on the volumes behind claims.
+async fn volumes(state: &State, page: &mut Page) {
+    let pods = stats::pods(&state.agent, &state.workers, Depth::Everything).await;
+    type Value = fn(&stats::disk::FileSystem) -> u64;
+    let families: [(&str, &str, Value); 6] = [
+        ("kubelet_volume_stats_available_bytes", "Number of available bytes in the volume", |d| d.available),
+        ("kubelet_volume_stats_capacity_bytes", "Capacity in bytes of the volume", |d| d.capacity),
+        ("kubelet_volume_stats_inodes", "Maximum number of inodes in the volume", |d| d.inodes),
+        ("kubelet_volume_stats_inodes_free", "Number of free inodes in the volume", |d| d.inodes_free),
+        ("kubelet_volume_stats_inodes_used", "Number of used inodes in the volume", |d| d.inodes_used()),
+        ("kubelet_volume_stats_used_bytes", "Number of used bytes in the volume", |d| d.used()),
     ];
-    for (name, kind, help, value) in families {
-        page.family(name, kind, help);
-        for usage in &pods {
-            for (seen, stats) in &usage.containers {
-                let labels = [
-                    ("container", &*seen.name),
-                    ("id", &*seen.id),
-                    ("image", &*seen.image),
-                    ("name", &*seen.id),
-                    ("namespace", &*usage.namespace),
-                    ("pod", &*usage.pod),
-                ];
-                page.sample(name, &labels, value(stats));
+    for (name, help, value) in families {
+        page.family(name, "gauge", &format!("[ALPHA] {help}"));
+        for used in &pods {
+            let namespace = used.pod.metadata.namespace.as_deref().unwrap_or_default();
+            for volume in &used.volumes {
+                let (Some(claim), Some(disk)) = (&volume.claim, &volume.disk) else { continue };
+                let labels = [("namespace", namespace), ("persistentvolumeclaim", claim.as_str())];
+                page.sample(name, &labels, value(disk) as f64);
             }
-            let labels = [
-                ("container", ""),
-                ("id", &*usage.uid),
-                ("image", ""),
-                ("name", ""),
-                ("namespace", &*usage.namespace),
-                ("pod", &*usage.pod),
-            ];
-            page.sample(name, &labels, value(&usage.whole));
         }
     }
-    page.respond()
 }
 
 pub async fn probes(Extract(state): Extract<State>) -> Response {
@@ -224,16 +95,4 @@ pub async fn probes(Extract(state): Extract<State>) -> Response {
         page.sample("prober_probe_total", &labels, count as f64);
     }
     page.respond()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn label_values_are_escaped() {
-        let mut page = Page::default();
-        page.sample("m", &[("l", "a\"b\\c\nd")], 1.5);
-        assert_eq!(page.0, "m{l=\"a\\\"b\\\\c\\nd\"} 1.5\n");
-    }
 }

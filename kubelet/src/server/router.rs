@@ -7,7 +7,7 @@ use axum::middleware;
 use axum::routing::{any, get};
 
 use super::auth::{self, Authenticator};
-use super::{State, container_logs, exec, info, metrics, port_forward, summary};
+use super::{State, container_logs, exec, info, metrics, node_logs, port_forward, summary};
 
 pub fn build(state: State, authenticator: Arc<Authenticator>) -> Router {
     Router::new()
@@ -29,6 +29,8 @@ pub fn build(state: State, authenticator: Arc<Authenticator>) -> Router {
         .route("/healthz/log", get(info::healthz))
         .route("/configz", get(info::configz))
         .route("/stats/summary", get(summary::handle))
+        .route("/logs/", get(node_logs::root))
+        .route("/logs/{*path}", get(node_logs::below))
         .route("/metrics", get(metrics::kubelet))
         .route("/metrics/resource", get(metrics::resource))
         .route("/metrics/cadvisor", get(metrics::cadvisor))

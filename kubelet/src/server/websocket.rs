@@ -8,6 +8,8 @@
 //! | `v4.base64.channel.k8s.io` | text, base64 | Status | no |
 //! | `v5.channel.k8s.io` | binary | Status | message 255 |
 
+use std::time::Duration;
+
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -27,6 +29,9 @@ const CLOSE: u8 = 255;
 
 /// Larger messages break the connection.
 pub const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+
+/// How long a client may take to close after it was told the end.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The best first.
 pub const PROTOCOLS: [&str; 5] = [
@@ -167,10 +172,14 @@ where
         let started = start.await;
         streams::run(started, remote).await;
     };
+    let mut incoming = std::pin::pin!(incoming);
     // Output is sent to its end; a client that hangs up ends the rest.
     tokio::select! {
-        () = async { tokio::join!(process, outgoing); } => {}
-        () = incoming => {}
+        () = async { tokio::join!(process, outgoing); } => {
+            // A client that is just sending would find the connection broken: it closes first.
+            let _ = tokio::time::timeout(FAREWELL, incoming).await;
+        }
+        () = &mut incoming => {}
     }
 }
 

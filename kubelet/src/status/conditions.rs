@@ -3,9 +3,11 @@
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodCondition, PodStatus};
 
 use crate::pod::observed::{self, Observed};
-use crate::pod::spec;
+use crate::pod::{restart, spec};
 
-pub const OWNED: [&str; 7] = [
+use super::generate::Verdict;
+
+pub const OWNED: [&str; 8] = [
     "PodScheduled",
     "Ready",
     "Initialized",
@@ -13,7 +15,15 @@ pub const OWNED: [&str; 7] = [
     "PodReadyToStartContainers",
     "PodResizePending",
     "PodResizeInProgress",
+    "AllContainersRestarting",
 ];
+
+pub const DISRUPTION_TARGET: &str = "DisruptionTarget";
+
+/// The node ends the pod for want of something.
+pub fn disruption(pod: &Pod, verdict: &Verdict) -> PodCondition {
+    condition(pod, DISRUPTION_TARGET, true, "TerminationByKubelet", verdict.message.clone())
+}
 
 /// Ours to write, and nobody else's.
 pub fn owned(kind: &str) -> bool {
@@ -158,6 +168,20 @@ pub fn scheduled(pod: &Pod) -> PodCondition {
     yes(pod, "PodScheduled")
 }
 
+fn all_containers_restarting(pod: &Pod, observed: &Observed, phase: &str) -> PodCondition {
+    const KIND: &str = "AllContainersRestarting";
+    let no = |reason: &str| condition(pod, KIND, false, reason, String::new());
+    match phase {
+        "Succeeded" => no("PodCompleted"),
+        "Failed" => no("PodFailed"),
+        _ if restart::all_are_to_restart(pod, observed) => {
+            let message = "container exited with restart policy rule".to_owned();
+            condition(pod, KIND, true, "RestartAllContainersStarted", message)
+        }
+        _ => no(""),
+    }
+}
+
 /// Conditions of other writers are kept as the API has them; ours are computed, in upstream's order.
 pub fn all(
     pod: &Pod,
@@ -169,7 +193,7 @@ pub fn all(
     let api = pod.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
     let mut conditions: Vec<PodCondition> = api.iter().filter(|c| !owned(&c.type_)).cloned().collect();
     // An eviction decided here is in our last status before the API has it.
-    let disrupted = old.conditions.iter().flatten().find(|c| c.type_ == "DisruptionTarget");
+    let disrupted = old.conditions.iter().flatten().find(|c| c.type_ == DISRUPTION_TARGET);
     if let Some(disrupted) = disrupted {
         conditions.retain(|c| c.type_ != disrupted.type_);
         conditions.push(disrupted.clone());
@@ -179,6 +203,9 @@ pub fn all(
     conditions.push(ready(pod, &conditions, statuses, phase));
     conditions.push(containers_ready(pod, statuses, phase));
     conditions.push(scheduled(pod));
+    if restart::could_restart_all(pod) {
+        conditions.push(all_containers_restarting(pod, observed, phase));
+    }
     conditions
 }
 

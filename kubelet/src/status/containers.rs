@@ -20,6 +20,8 @@ pub type StartFailures = HashMap<String, (&'static str, String)>;
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
     pub pod: &'a Pod,
+    /// The pod with what its running containers have been given.
+    pub actuated: &'a Pod,
     pub observed: &'a Observed,
     pub failures: &'a StartFailures,
     /// Scheme of container ids.
@@ -129,6 +131,7 @@ impl Context<'_> {
         volume_mounts: Option<Vec<VolumeMountStatus>>,
     ) -> ContainerStatus {
         let id = format!("{}://{}", self.runtime_name, seen.id);
+        let in_force = || spec::find_container(self.actuated, &container.name).and_then(|(_, c)| c.resources);
         let mut status = ContainerStatus {
             name: seen.name.clone(),
             restart_count: seen.restart_count,
@@ -136,7 +139,7 @@ impl Context<'_> {
             image_id: seen.image_ref.clone(),
             container_id: Some(id.clone()),
             volume_mounts: old.and_then(|o| o.volume_mounts.clone()).or(volume_mounts),
-            resources: container.resources.clone(),
+            resources: if seen.running() { in_force() } else { container.resources.clone() },
             allocated_resources: container.resources.as_ref().and_then(|r| r.requests.clone()),
             user: seen.user.as_ref().map(|user| ContainerUser {
                 linux: Some(LinuxContainerUser {

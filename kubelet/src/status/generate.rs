@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateTerminated, ContainerStatus, HostIP, Pod, PodIP, PodStatus,
+    Container, ContainerState, ContainerStateTerminated, ContainerStatus, HostIP, Pod, PodCondition, PodIP,
+    PodStatus,
 };
 
 use super::containers::Context;
-use super::{conditions, phase, qos};
+use super::{conditions, phase, qos, resources};
 use crate::pod::observed::{self, Observed};
 use crate::pod::spec;
 use crate::probes::ProbeView;
@@ -16,6 +17,8 @@ use crate::probes::ProbeView;
 #[derive(Debug, Clone, Copy)]
 pub struct NodeFacts<'a> {
     pub host_ips: &'a [IpAddr],
+    /// Conditions about a change of the pod's resources.
+    pub resizes: &'a [PodCondition],
 }
 
 /// Phase, reason and message imposed from outside (deadline exceeded, evicted, rejected).
@@ -24,6 +27,8 @@ pub struct Verdict {
     pub phase: &'static str,
     pub reason: String,
     pub message: String,
+    /// Says that the node ends the pod, not the pod itself.
+    pub disruption: bool,
 }
 
 /// Computes the status the API should have. `old` is our last word, or the API's where we have none. `terminal`: no
@@ -57,6 +62,15 @@ pub fn generate(
     let all = joined(&status.init_container_statuses, &status.container_statuses);
     let phase = status.phase.clone().unwrap_or_default();
     status.conditions = Some(conditions::all(pod, old, observed, &all, &phase));
+    if !terminal {
+        status.conditions.get_or_insert_default().extend(node.resizes.iter().cloned());
+    }
+    if let Some(verdict) = verdict.filter(|verdict| verdict.disruption) {
+        let all = status.conditions.get_or_insert_default();
+        all.retain(|condition| condition.type_ != conditions::DISRUPTION_TARGET);
+        all.push(conditions::disruption(pod, verdict));
+    }
+    resources::fill(pod, context.actuated, &mut status);
     status.observed_generation = pod.metadata.generation;
     set_addresses(pod, old, observed, node, &mut status);
     status

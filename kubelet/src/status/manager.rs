@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 
 use super::{conditions, patch};
 use crate::pod::spec;
+use crate::resize::conditions::{IN_PROGRESS, PENDING};
 
 /// Requests in flight over all pods.
 const PARALLEL_REQUESTS: usize = 32;
@@ -294,6 +295,10 @@ fn becomes_terminal(old: &PodStatus, new: &PodStatus) -> bool {
 /// A condition whose status did not change keeps the time it changed.
 fn keep_transition_times(old: &PodStatus, new: &mut PodStatus, now: &Time) {
     for condition in new.conditions.iter_mut().flatten() {
+        // A resize says itself since when.
+        if matches!(condition.type_.as_str(), PENDING | IN_PROGRESS) {
+            continue;
+        }
         let before = old.conditions.iter().flatten().find(|c| c.type_ == condition.type_);
         match before.filter(|before| before.status == condition.status) {
             Some(before) if before.last_transition_time.is_some() => {

@@ -1,12 +1,12 @@
 //! persistentVolumeClaim (and generic ephemeral) volumes, on hostPath and local persistent volumes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Volume};
 use kube::Api;
 
 use super::ownership::Ownership;
-use super::{Mounted, VolumeError, blocking, host_path};
+use super::{Mounted, VolumeError, blocking, empty_dir, host_path};
 use crate::pod::spec;
 
 /// The claim a volume stands for and whether the pod mounts it read-only.
@@ -19,6 +19,7 @@ pub fn claim_of(pod: &Pod, volume: &Volume) -> Option<(String, bool)> {
 
 pub async fn set_up(
     client: &kube::Client,
+    own_directory: Option<&Path>,
     pod: &Pod,
     volume: &Volume,
     claim: &str,
@@ -67,8 +68,11 @@ pub async fn set_up(
             return Ok(Mounted::Device { path, read_only });
         }
         let (root, owner) = (path.clone(), Ownership::of(pod).read_only(read_only));
+        let ours = own_directory.is_some_and(|directory| root.parent() == Some(directory));
         blocking("prepare local volume", move || {
-            if !root.is_dir() {
+            if ours {
+                empty_dir::make_open_directory(&root)?;
+            } else if !root.is_dir() {
                 return Err(VolumeError::Invalid(format!("path \"{}\" does not exist", root.display())));
             }
             owner.apply(&root)

@@ -78,6 +78,11 @@ impl VolumeManager {
         if errors.is_empty() { Ok(volumes) } else { Err(errors) }
     }
 
+    /// Where the pod's volumes are.
+    pub fn of(&self, uid: &str) -> MountedVolumes {
+        self.mounted.lock().get(uid).cloned().unwrap_or_default()
+    }
+
     /// When something in the pod's volumes must be renewed though nobody touched an object.
     pub fn next_renewal(&self, uid: &str) -> Option<Timestamp> {
         self.tokens.next_renewal(uid)
@@ -149,7 +154,15 @@ impl VolumeManager {
             return Ok(Mounted::Image { reference: source.reference.clone().unwrap_or_default() });
         }
         if let Some((name, read_only)) = claim::claim_of(pod, volume) {
-            return claim::set_up(&self.client, pod, volume, &name, read_only).await;
+            return claim::set_up(
+                &self.client,
+                self.config.local_volumes_dir.as_deref(),
+                pod,
+                volume,
+                &name,
+                read_only,
+            )
+            .await;
         }
         Err(VolumeError::Invalid("no volume plugin matched".to_owned()))
     }

@@ -78,7 +78,16 @@ impl Wiring {
     /// Removes the node's end, and the pod's with it.
     pub async fn disconnect(&self, ends: &Ends, attachment: &Attachment) -> Result<(), Error> {
         let step = |source| Error::Step { step: "delete link", pod: label(attachment), source };
-        self.host.del_link_if_exists(ends.host.as_str()).await.map(drop).map_err(step)
+        self.delete_host_end(ends).await.map_err(step)
+    }
+
+    /// The kernel reaps the pair with the pod's namespace, so it is usually gone. Asked for by name over netlink, what
+    /// is missing is an error, which the library logs as a warning.
+    async fn delete_host_end(&self, ends: &Ends) -> Result<(), nlink::Error> {
+        if nix::net::if_::if_nametoindex(ends.host.as_str()).is_err() {
+            return Ok(());
+        }
+        self.host.del_link_if_exists(ends.host.as_str()).await.map(drop)
     }
 
     async fn ensure_link(
@@ -87,12 +96,12 @@ impl Wiring {
         inside: &Connection<Route>,
         ends: &Ends,
     ) -> Result<(), nlink::Error> {
-        if inside.get_link_by_name(POD_LINK).await?.is_some() {
+        if inside.get_links().await?.iter().any(|link| link.name() == Some(POD_LINK)) {
             return self.host.set_link_up(ends.host.as_str()).await;
         }
         // A pair of the same name belongs to an earlier sandbox of this pod that
         // the kernel has not reaped yet.
-        self.host.del_link_if_exists(ends.host.as_str()).await?;
+        self.delete_host_end(ends).await?;
         let veth = VethLink::new(ends.host.as_str(), POD_LINK)
             .mtu(self.mtu)
             .address(ends.host_mac)

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::error::{blocking, blocking_cri, failed};
 use super::snapshot::Snapshot;
 use super::state::Inner;
-use super::usage::directory_usage;
 use crate::cgroup::Stats;
 use crate::cri::*;
+use crate::usage::directory_usage;
 
 fn fill(stats: Stats) -> ContainerStats {
     ContainerStats {
@@ -32,14 +32,16 @@ impl Inner {
     pub async fn container_stats(&self, id: &str) -> Result<ContainerStats> {
         let container = self.container(id)?;
         let mut stats = self.cgroup_stats(&container.record.cgroup)?;
-        let upper = Snapshot::new(&self.container_directory(id)).upper();
-        let (bytes, inodes) = blocking("measure the writable layer", move || directory_usage(&upper)).await?;
         stats.id = container.record.id.clone();
         stats.metadata = container.record.config.metadata.clone();
         stats.labels = container.record.config.labels.clone();
-        stats.rootfs_used_bytes = bytes;
-        stats.rootfs_inodes_used = inodes;
         Ok(stats)
+    }
+
+    pub async fn container_disk_usage(&self, id: &str) -> Result<DiskUsage> {
+        let upper = Snapshot::new(&self.container_directory(&self.container(id)?.record.id)).upper();
+        let (bytes, inodes) = blocking("measure the writable layer", move || directory_usage(&upper)).await?;
+        Ok(DiskUsage { bytes, inodes })
     }
 
     pub async fn image_filesystem(&self) -> Result<FilesystemUsage> {

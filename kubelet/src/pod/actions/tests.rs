@@ -69,7 +69,7 @@ fn alive(containers: Vec<Seen>) -> Observed {
 }
 
 fn decide(pod: &Pod, observed: &Observed) -> Actions {
-    compute(pod, observed, &ProbeResults::default())
+    compute(pod, observed, &ProbeResults::default(), &Amounts::default())
 }
 
 use ContainerState::{Created, Exited, Running, Unknown};
@@ -128,9 +128,11 @@ fn a_changed_image_and_a_failed_probe_end_a_container() {
     let probes = ProbeResults::default();
     probes.set("id-a", ProbeKind::Liveness, ProbeResult::Failure);
     let observed = alive(vec![seen("a", Running, 0)]);
-    let actions = compute(&pod("Always", vec![], vec![container("a")]), &observed, &probes);
+    let actions =
+        compute(&pod("Always", vec![], vec![container("a")]), &observed, &probes, &Amounts::default());
     assert_eq!(actions.to_kill[0].message, "Container a failed liveness probe, will be restarted");
-    let actions = compute(&pod("Never", vec![], vec![container("a")]), &observed, &probes);
+    let actions =
+        compute(&pod("Never", vec![], vec![container("a")]), &observed, &probes, &Amounts::default());
     assert_eq!(actions.to_kill[0].message, "Container a failed liveness probe");
     assert!(actions.to_start.is_empty());
 }
@@ -180,11 +182,14 @@ fn a_sidecar_lets_the_next_start_once_it_has_started() {
     let pod = pod("Always", vec![probed, container("i")], vec![container("a")]);
     let observed = alive(vec![seen("s", Running, 0)]);
     let probes = ProbeResults::default();
-    assert!(compute(&pod, &observed, &probes).init_to_start.is_empty(), "its startup probe is undecided");
+    assert!(
+        compute(&pod, &observed, &probes, &Amounts::default()).init_to_start.is_empty(),
+        "its startup probe is undecided"
+    );
     probes.set("id-s", ProbeKind::Startup, ProbeResult::Success);
-    assert_eq!(compute(&pod, &observed, &probes).init_to_start, [1]);
+    assert_eq!(compute(&pod, &observed, &probes, &Amounts::default()).init_to_start, [1]);
     probes.set("id-s", ProbeKind::Startup, ProbeResult::Failure);
-    let failed = compute(&pod, &observed, &probes);
+    let failed = compute(&pod, &observed, &probes, &Amounts::default());
     assert_eq!(failed.to_kill[0].message, "Init container s failed startup probe");
     assert_eq!(failed.init_to_start, [0]);
 }
