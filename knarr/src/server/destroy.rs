@@ -9,12 +9,13 @@ use super::settings::{NodeSettings, POD_CIDRS, Settings};
 use crate::cluster::{Cluster, LocalNode};
 
 /// What a server or an agent makes in its data directory. Anything else there is the user's and stays.
-const OWN: [&str; 12] = [
+const OWN: [&str; 13] = [
     "store",
     "pki",
     "runtime",
     "network",
     "kubelet",
+    "storage",
     "kubeconfig",
     "server.log",
     "agent.log",
