@@ -302,6 +302,18 @@ async fn services_get_addresses_and_ports_of_their_own_and_give_them_back() {
         server.post(path, &service("b", json!({"ports": ports, "clusterIP": "10.96.7.7"}))).await.status,
         201
     );
+    let mut by_name = server.get(&format!("{path}/b")).await.json();
+    by_name["spec"]["type"] = "ExternalName".into();
+    by_name["spec"]["externalName"] = "example.org".into();
+    let renamed = server.put(&format!("{path}/b"), &by_name).await;
+    assert_eq!(renamed.status, 200, "{:?}", renamed.body);
+    let spec = renamed.json()["spec"].clone();
+    assert_eq!((spec.get("clusterIP"), spec.get("clusterIPs")), (None, None), "{spec}");
+    assert_eq!(
+        server.post(path, &service("d", json!({"ports": ports, "clusterIP": "10.96.7.7"}))).await.status,
+        201,
+        "the address is free again"
+    );
     let headless =
         server.post(path, &service("h", json!({"ports": ports, "clusterIP": "None"}))).await.json();
     assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));

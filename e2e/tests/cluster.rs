@@ -102,6 +102,9 @@ fn every_command_explains_itself() {
         assert!(help.contains("Example:"), "{help}");
     }
     assert!(run(Command::new(binary()).arg("version")).ok().starts_with("v1.37.0+knarr."));
+    let nobody_reads = format!("{} completion bash | head -1; exit ${{PIPESTATUS[0]}}", binary().display());
+    let piped = run(Command::new("bash").args(["-c", &nobody_reads]));
+    assert!(piped.success && piped.stderr.is_empty(), "{piped:?}");
     assert!(run(Command::new(binary()).args(["completion", "bash"])).ok().contains("_knarr"));
     assert!(run(Command::new(binary()).args(["up", "--name", "../x"])).err().contains("cluster name"));
 }

@@ -1,5 +1,19 @@
 //! One file per command.
 
+/// Prints a line. Who reads may have gone (`knarr up | head -1`): the command still does all it is there for.
+macro_rules! say {
+    ($($argument:tt)*) => {{
+        let _gone = std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($argument)*)));
+    }};
+}
+
+/// Prints a text that has its own line breaks, to the same reader.
+macro_rules! show {
+    ($($argument:tt)*) => {{
+        let _gone = std::io::Write::write_fmt(&mut std::io::stdout(), format_args!($($argument)*));
+    }};
+}
+
 mod background;
 mod completion;
 mod delete;

@@ -12,7 +12,7 @@ pub async fn run(named: Named) -> anyhow::Result<ExitCode> {
     let Some(cluster) = registry.find(&named.name).cloned() else {
         // Nothing was ever made: leave no empty registry behind either.
         registry.remove(&named.name)?;
-        println!("there is no cluster {}", named.name);
+        say!("there is no cluster {}", named.name);
         return Ok(ExitCode::SUCCESS);
     };
     nodes::stop(&cluster)?;
@@ -24,6 +24,6 @@ pub async fn run(named: Named) -> anyhow::Result<ExitCode> {
         kubeconfig::remove(&file, &cluster.context())?;
     }
     registry.remove(&cluster.name)?;
-    println!("cluster {} is deleted", cluster.name);
+    say!("cluster {} is deleted", cluster.name);
     Ok(ExitCode::SUCCESS)
 }

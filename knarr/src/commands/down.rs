@@ -16,7 +16,7 @@ pub async fn run(down: Down) -> anyhow::Result<ExitCode> {
     }
     nodes::stop(&cluster)?;
     let Some(pid) = Lock::holder(&cluster.data_dir)? else {
-        println!("cluster {} does not run", cluster.name);
+        say!("cluster {} does not run", cluster.name);
         return Ok(ExitCode::SUCCESS);
     };
     if down.pods {
@@ -24,6 +24,6 @@ pub async fn run(down: Down) -> anyhow::Result<ExitCode> {
     }
     process::end(pid)?;
     let pods = if down.pods { "its containers too" } else { "its containers go on" };
-    println!("cluster {} is stopped, {pods}", cluster.name);
+    say!("cluster {} is stopped, {pods}", cluster.name);
     Ok(ExitCode::SUCCESS)
 }

@@ -20,26 +20,26 @@ pub async fn run(image: cli::Image) -> anyhow::Result<ExitCode> {
                 let names = futures::future::try_join_all(importing).await;
                 let names = names.with_context(|| format!("importing {}", file.display()))?;
                 for name in names.first().into_iter().flatten() {
-                    println!("imported {name}");
+                    say!("imported {name}");
                 }
             }
         }
         ImageCommand::Pull { reference, named } => {
             let (mut clients, request) = (connect(&named).await?, PullRequest { reference });
             let pulling = clients.iter_mut().map(|client| client.pull(&request));
-            print!("{}", table(&futures::future::try_join_all(pulling).await?));
+            show!("{}", table(&futures::future::try_join_all(pulling).await?));
         }
         ImageCommand::Ls { named } => {
             let mut clients = connect(&named).await?;
             let listing = clients.iter_mut().map(Client::images);
-            print!("{}", table(&futures::future::try_join_all(listing).await?.concat()));
+            show!("{}", table(&futures::future::try_join_all(listing).await?.concat()));
         }
         ImageCommand::Rm { reference, named } => {
             let request = PullRequest { reference: reference.clone() };
             for client in &mut connect(&named).await? {
                 client.remove_image(&request).await?;
             }
-            println!("removed {reference}");
+            say!("removed {reference}");
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -11,6 +11,6 @@ pub fn run(named: &Named) -> anyhow::Result<ExitCode> {
     let cluster = Cluster::find(&named.name)?;
     let path = cluster.kubeconfig();
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    print!("{text}");
+    show!("{text}");
     Ok(ExitCode::SUCCESS)
 }

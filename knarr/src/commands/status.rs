@@ -12,36 +12,33 @@ const NOT_READY: u8 = 3;
 
 pub async fn run(named: Named) -> anyhow::Result<ExitCode> {
     let cluster = Cluster::find(&named.name)?;
-    println!("cluster:     {}", cluster.name);
-    println!("data:        {}", cluster.data_dir.display());
+    say!("cluster:     {}", cluster.name);
+    say!("data:        {}", cluster.data_dir.display());
     if Lock::holder(&cluster.data_dir)?.is_none() {
-        println!("state:       stopped (start it with `knarr up --name {}`)", cluster.name);
+        say!("state:       stopped (start it with `knarr up --name {}`)", cluster.name);
         return Ok(ExitCode::from(NOT_READY));
     }
     let status = Client::connect(&cluster).await?.status().await?;
     let state = if status.ready { "ready".to_owned() } else { format!("not ready: {}", status.message) };
-    println!("state:       {state}");
-    println!("version:     {}", status.version);
-    println!("api server:  {}", status.api_server);
-    println!("node:        {}", status.node);
+    say!("state:       {state}");
+    say!("version:     {}", status.version);
+    say!("api server:  {}", status.api_server);
+    say!("node:        {}", status.node);
     for (node, mut client) in nodes::connect(&cluster).await? {
         let status = client.status().await?;
         let state = if status.ready { "ready".to_owned() } else { status.message };
         let memory = status.resident_bytes >> 20;
-        println!(
-            "             {} ({state}, {} pods, pid {}, {memory} MiB)",
-            node.name, status.pods, status.pid
-        );
+        say!("             {} ({state}, {} pods, pid {}, {memory} MiB)", node.name, status.pods, status.pid);
     }
-    println!("pods:        {}", status.pods);
-    println!(
+    say!("pods:        {}", status.pods);
+    say!(
         "process:     pid {}, up {}, {} MiB",
         status.pid,
         age(status.uptime_seconds),
         status.resident_bytes >> 20
     );
-    println!("kubeconfig:  {}", cluster.kubeconfig().display());
-    println!("log:         {}", cluster.log_file().display());
+    say!("kubeconfig:  {}", cluster.kubeconfig().display());
+    say!("log:         {}", cluster.log_file().display());
     Ok(if status.ready { ExitCode::SUCCESS } else { ExitCode::from(NOT_READY) })
 }
 

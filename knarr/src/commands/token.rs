@@ -11,6 +11,6 @@ pub async fn run(token: cli::Token) -> anyhow::Result<ExitCode> {
     let cluster = Cluster::find(&named.name)?;
     let request = TokenRequest { ttl_seconds: ttl.as_secs() };
     let join = Client::connect(&cluster).await?.create_token(&request).await?;
-    println!("knarr agent --server {} --token {}", join.server, join.token);
+    say!("knarr agent --server {} --token {}", join.server, join.token);
     Ok(ExitCode::SUCCESS)
 }

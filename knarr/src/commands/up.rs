@@ -27,23 +27,23 @@ pub async fn run(up: Up) -> anyhow::Result<ExitCode> {
     }
     nodes::start(&cluster).await?;
     match running {
-        Some(pid) => println!("cluster {} runs already (pid {pid})", cluster.name),
+        Some(pid) => say!("cluster {} runs already (pid {pid})", cluster.name),
         None => {
-            println!("cluster {} is ready after {:.2} s", cluster.name, began.elapsed().as_secs_f64());
+            say!("cluster {} is ready after {:.2} s", cluster.name, began.elapsed().as_secs_f64());
         }
     }
     warn_of_firewall(&cluster).await;
     let own = cluster.kubeconfig();
-    println!("kubeconfig: {}", own.display());
+    say!("kubeconfig: {}", own.display());
     if !up.no_merge_kubeconfig
         && let Some(file) = kubeconfig::user_file()
     {
         let text = std::fs::read_to_string(&own).with_context(|| format!("reading {}", own.display()))?;
         kubeconfig::merge(&file, &text, &cluster.context())?;
-        println!("context {} is the current one in {}", cluster.context(), file.display());
-        println!("try: kubectl get nodes");
+        say!("context {} is the current one in {}", cluster.context(), file.display());
+        say!("try: kubectl get nodes");
     } else {
-        println!("try: kubectl --kubeconfig {} get nodes", own.display());
+        say!("try: kubectl --kubeconfig {} get nodes", own.display());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -54,7 +54,7 @@ async fn warn_of_firewall(cluster: &Cluster) {
     let Ok(obstacles) = knarr_network::firewall::obstacles(None).await else { return };
     let pods = cluster.pod_cidr();
     for obstacle in obstacles {
-        println!(
+        say!(
             "warning: this machine's firewall drops forwarded packets ({obstacle} has policy drop), so pods may not \
              reach other nodes or the world. To let them: iptables -I FORWARD -s {pods} -j ACCEPT; \
              iptables -I FORWARD -d {pods} -j ACCEPT"

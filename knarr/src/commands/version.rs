@@ -6,6 +6,6 @@ use std::process::ExitCode;
 pub const LONG: &str = concat!("v1.37.0+knarr.", env!("CARGO_PKG_VERSION"));
 
 pub fn run() -> anyhow::Result<ExitCode> {
-    println!("{LONG}");
+    say!("{LONG}");
     Ok(ExitCode::SUCCESS)
 }

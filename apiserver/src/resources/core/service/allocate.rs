@@ -108,11 +108,6 @@ async fn claim(
 ) -> Result<(), Status> {
     if needs_address(service) {
         claim_addresses(cx, service, old, claimed).await?;
-    } else {
-        let spec = object::map_at(service, "spec");
-        for field in ["clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-            spec.as_object_mut().map(|spec| spec.remove(field));
-        }
     }
     let held = old.map(node_ports).unwrap_or_default();
     if needs_node_ports(service) {
