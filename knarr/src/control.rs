@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use client::Client;
-pub use service::{Backend, serve};
+pub use service::{Backend, listen, serve};
 
 const SOCKET: &str = "control.sock";
 

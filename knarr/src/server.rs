@@ -121,7 +121,7 @@ async fn start(settings: &Arc<Settings>, tasks: &mut Tasks, background: bool) ->
     let began = tokio::time::Instant::now();
     let control_plane = Arc::new(control_plane::start(settings, tasks).await?);
     let node = own_node::start(&settings.node()?, &control_plane, tasks).await?;
-    backend::start(settings, &control_plane, &node, tasks);
+    backend::start(settings, &control_plane, &node, tasks)?;
     ready::wait(&control_plane.admin(), &settings.node_name).await?;
     tracing::info!(seconds = began.elapsed().as_secs_f64(), "node is ready");
     if background {

@@ -31,13 +31,16 @@ pub trait Backend: Send + Sync + 'static {
 
 type Shared = State<Arc<dyn Backend>>;
 
-/// Serves the data directory's socket until shutdown. The caller holds the directory's lock, so a socket that is
-/// there already was left by a dead process.
-pub async fn serve(
-    data_dir: &Path,
-    backend: Arc<dyn Backend>,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
+/// The data directory's socket, which answers once it is served. The caller holds the directory's lock, so a socket
+/// that is there already was left by a dead process.
+pub struct Listening {
+    listener: UnixListener,
+    // Its address leads through the open directory.
+    socket: Socket,
+}
+
+/// Makes the socket: from now on others can connect.
+pub fn listen(data_dir: &Path) -> anyhow::Result<Listening> {
     let socket = Socket::of(data_dir)?;
     let address = socket.address();
     match std::fs::remove_file(&address) {
@@ -49,6 +52,16 @@ pub async fn serve(
     let listener =
         UnixListener::bind(&address).with_context(|| format!("control socket in {}", data_dir.display()))?;
     std::fs::set_permissions(&address, std::fs::Permissions::from_mode(0o600))?;
+    Ok(Listening { listener, socket })
+}
+
+/// Answers until shutdown, and removes the socket then.
+pub async fn serve(
+    listening: Listening,
+    backend: Arc<dyn Backend>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let Listening { listener, socket } = listening;
     let router = Router::new()
         .route("/status", get(async |State(b): Shared| answer(b.status().await)))
         .route(
@@ -75,7 +88,7 @@ pub async fn serve(
         )
         .with_state(backend);
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await?;
-    std::fs::remove_file(&address).context("removing the control socket")
+    std::fs::remove_file(socket.address()).context("removing the control socket")
 }
 
 fn answer<T: serde::Serialize>(result: anyhow::Result<T>) -> Response {

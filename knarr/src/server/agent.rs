@@ -143,7 +143,7 @@ async fn join(args: &cli::Agent, tasks: &mut Tasks) -> anyhow::Result<()> {
         random,
     };
     let started = node::start(&settings, access, tasks).await?;
-    backend::start_agent(&settings, &joining.server, &client, &started, tasks);
+    backend::start_agent(&settings, &joining.server, &client, &started, tasks)?;
     ready::wait(&client, &settings.node_name).await
 }
 

@@ -1,6 +1,6 @@
 //! What the command line may ask of this process, answered by its components.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +34,12 @@ struct Backend {
 }
 
 /// For the process that has the control plane.
-pub fn start(settings: &Settings, control_plane: &Arc<ControlPlane>, node: &Node, tasks: &mut Tasks) {
+pub fn start(
+    settings: &Settings,
+    control_plane: &Arc<ControlPlane>,
+    node: &Node,
+    tasks: &mut Tasks,
+) -> anyhow::Result<()> {
     let backend = Backend {
         client: control_plane.admin(),
         api_server: settings.server_url(),
@@ -43,7 +48,7 @@ pub fn start(settings: &Settings, control_plane: &Arc<ControlPlane>, node: &Node
         started: Instant::now(),
         control_plane: Some(control_plane.clone()),
     };
-    serve(backend, settings.cluster.data_dir.clone(), tasks);
+    serve(backend, &settings.cluster.data_dir, tasks)
 }
 
 /// For a process that is a node and nothing else.
@@ -53,7 +58,7 @@ pub fn start_agent(
     client: &Client,
     node: &Node,
     tasks: &mut Tasks,
-) {
+) -> anyhow::Result<()> {
     let backend = Backend {
         client: client.clone(),
         api_server: api_server.to_string(),
@@ -62,12 +67,14 @@ pub fn start_agent(
         started: Instant::now(),
         control_plane: None,
     };
-    serve(backend, settings.data_dir.clone(), tasks);
+    serve(backend, &settings.data_dir, tasks)
 }
 
-fn serve(backend: Backend, directory: PathBuf, tasks: &mut Tasks) {
-    let backend = Arc::new(backend);
-    tasks.spawn("control socket", |stop| async move { control::serve(&directory, backend, stop).await });
+/// Listens at once: who is told that the node is ready may ask.
+fn serve(backend: Backend, directory: &Path, tasks: &mut Tasks) -> anyhow::Result<()> {
+    let (listening, backend) = (control::listen(directory)?, Arc::new(backend));
+    tasks.spawn("control socket", |stop| async move { control::serve(listening, backend, stop).await });
+    Ok(())
 }
 
 #[async_trait]
