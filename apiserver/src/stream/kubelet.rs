@@ -15,8 +15,8 @@ use crate::objects::{Objects, Resource};
 use crate::pki;
 
 const DEFAULT_PORT: u16 = 10250;
-/// upstream's `--kubelet-preferred-address-types`.
-const PREFERRED: [&str; 5] = ["Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP"];
+/// `--kubelet-preferred-address-types`, as kubeadm sets it: names of nodes need not resolve.
+const PREFERRED: [&str; 5] = ["InternalIP", "ExternalIP", "Hostname", "InternalDNS", "ExternalDNS"];
 
 /// Finds kubelets and speaks TLS with them.
 #[derive(Clone)]

@@ -22,7 +22,8 @@ pub fn addresses() -> anyhow::Result<Vec<IpAddr>> {
         else {
             continue;
         };
-        if is_usable(address) {
+        // What loopback carries are addresses of clusters (their DNS), not of the machine.
+        if is_usable(address) && interface.interface_name != "lo" {
             found.push((uplink.as_deref() != Some(interface.interface_name.as_str()), IpAddr::V4(address)));
         }
     }
