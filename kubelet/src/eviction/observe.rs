@@ -73,7 +73,9 @@ pub async fn node(agent: &Agent) -> HashMap<Signal, Observation> {
     let mut found = HashMap::new();
     if let Ok(whole) = agent.runtime.cgroup_stats("/").await {
         let capacity = u64::try_from(agent.machine.memory_bytes).unwrap_or(0);
-        let left = capacity.saturating_sub(whole.memory_working_set);
+        // Pages of files read more than once count as working set, though the kernel gives them up before anything
+        // is short: what it says itself is available counts where it is more.
+        let left = capacity.saturating_sub(whole.memory_working_set).max(reclaimable());
         found.insert(Signal::MemoryAvailable, Observation::new(left, capacity));
     }
     let mut disk = |seen: Option<FileSystem>, bytes: Signal, inodes: Signal| {
@@ -94,6 +96,17 @@ pub async fn node(agent: &Agent) -> HashMap<Signal, Observation> {
     found
 }
 
+/// Bytes the kernel could hand out without swapping.
+fn reclaimable() -> u64 {
+    memory_available(&fs::read_to_string("/proc/meminfo").unwrap_or_default())
+}
+
+fn memory_available(meminfo: &str) -> u64 {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kibibytes.unwrap_or(0).saturating_mul(1024)
+}
+
 /// Processes and threads there are, and how many there may be.
 pub fn processes() -> Option<(u64, u64)> {
     let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
@@ -102,4 +115,15 @@ pub fn processes() -> Option<(u64, u64)> {
     // "0.20 0.18 0.12 1/80 11206": the fourth is runnable and all.
     let all = load.split_whitespace().nth(3)?.split_once('/')?.1.parse().ok()?;
     Some((all, most))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_can_give_is_read_in_bytes() {
+        assert_eq!(memory_available("MemTotal: 10 kB\nMemAvailable:    8 kB\n"), 8192);
+        assert_eq!(memory_available("MemTotal: 10 kB\n"), 0);
+    }
 }

@@ -10,8 +10,10 @@ use axum::extract::State as Extract;
 use axum::response::Response;
 
 use super::State;
+use crate::pod::spec;
 use crate::probes::ProbeKind;
-use crate::stats::{self, Depth};
+use crate::stats::disk::{FileSystem, file_system};
+use crate::volumes::{Mounted, claim};
 pub use cadvisor::cadvisor;
 use page::Page;
 pub use resource::resource;
@@ -44,32 +46,41 @@ pub async fn kubelet(Extract(state): Extract<State>) -> Response {
         "[ALPHA] The number of pods the kubelet considers active and which are being considered when admitting new pods.",
     );
     page.sample("kubelet_active_pods", &[("static", "")], active as f64);
-    volumes(&state, &mut page).await;
+    volumes(&state, &mut page);
     process::write(&mut page, &state.agent.config.version);
     page.respond()
 }
 
-/// Room on the volumes behind claims.
-async fn volumes(state: &State, page: &mut Page) {
-    let pods = stats::pods(&state.agent, &state.workers, Depth::Everything).await;
-    type Value = fn(&stats::disk::FileSystem) -> u64;
+/// Room on the volumes behind claims: namespace, claim, file system.
+fn claims(state: &State) -> Vec<(String, String, FileSystem)> {
+    let mut found = Vec::new();
+    for pod in state.workers.all().iter().map(|inbox| inbox.pod()) {
+        let mounted = state.agent.volumes.of(spec::uid(&pod));
+        for volume in spec::spec(&pod).volumes.iter().flatten() {
+            let Some((claim, _)) = claim::claim_of(&pod, volume) else { continue };
+            let Some(Mounted::Path { path, .. }) = mounted.get(&volume.name) else { continue };
+            found.extend(file_system(path).map(|disk| (spec::namespace(&pod).to_owned(), claim, disk)));
+        }
+    }
+    found
+}
+
+fn volumes(state: &State, page: &mut Page) {
+    let claims = claims(state);
+    type Value = fn(&FileSystem) -> u64;
     let families: [(&str, &str, Value); 6] = [
         ("kubelet_volume_stats_available_bytes", "Number of available bytes in the volume", |d| d.available),
         ("kubelet_volume_stats_capacity_bytes", "Capacity in bytes of the volume", |d| d.capacity),
         ("kubelet_volume_stats_inodes", "Maximum number of inodes in the volume", |d| d.inodes),
         ("kubelet_volume_stats_inodes_free", "Number of free inodes in the volume", |d| d.inodes_free),
-        ("kubelet_volume_stats_inodes_used", "Number of used inodes in the volume", |d| d.inodes_used()),
-        ("kubelet_volume_stats_used_bytes", "Number of used bytes in the volume", |d| d.used()),
+        ("kubelet_volume_stats_inodes_used", "Number of used inodes in the volume", FileSystem::inodes_used),
+        ("kubelet_volume_stats_used_bytes", "Number of used bytes in the volume", FileSystem::used),
     ];
     for (name, help, value) in families {
         page.family(name, "gauge", &format!("[ALPHA] {help}"));
-        for used in &pods {
-            let namespace = used.pod.metadata.namespace.as_deref().unwrap_or_default();
-            for volume in &used.volumes {
-                let (Some(claim), Some(disk)) = (&volume.claim, &volume.disk) else { continue };
-                let labels = [("namespace", namespace), ("persistentvolumeclaim", claim.as_str())];
-                page.sample(name, &labels, value(disk) as f64);
-            }
+        for (namespace, claim, disk) in &claims {
+            let labels = [("namespace", namespace.as_str()), ("persistentvolumeclaim", claim.as_str())];
+            page.sample(name, &labels, value(disk) as f64);
         }
     }
 }
