@@ -3,7 +3,7 @@
 use knarr_api::apply::{ApplyError, FieldManager, Filter, OneVersion, ResetFields, Set};
 use knarr_api::gvk::GroupVersionKind;
 use knarr_api::schema::TypeRef;
-use knarr_api::status::{Cause, Status};
+use knarr_api::status::Status;
 use serde_json::Value;
 
 use crate::catalogue::Storage;
@@ -52,10 +52,7 @@ pub fn apply(
     let applied = manager(cx, storage, |fields| fields.apply(old, patch, &cx.manager, force, now));
     let applied = applied.ok_or_else(|| Status::internal("the kind has no schema to apply by"))?;
     applied.map_err(|error| match error {
-        ApplyError::Conflict { message, causes } => {
-            let causes = causes.into_iter().map(|cause| Cause::new(cause.reason, cause.field, cause.message));
-            Status::apply_conflict(message, causes)
-        }
+        ApplyError::Conflict { message, causes } => Status::apply_conflict(message, causes),
         ApplyError::BadRequest(message) => Status::bad_request(message),
         ApplyError::Internal(message) => Status::internal(message),
     })

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::field::{Cause, quote};
+use crate::field::quote;
+use crate::status::{Cause, cause};
 
 use super::element::{PathElement, show_path};
 use super::entries::{Manager, Owned};
@@ -31,12 +32,11 @@ impl Conflicts {
     }
 
     pub fn causes(&self) -> Vec<Cause> {
-        let cause = |(manager, path): &(Manager, Vec<PathElement>)| Cause {
-            reason: "FieldManagerConflict".to_owned(),
-            message: format!("conflict with {}", show_manager(manager)),
-            field: show_path(path),
+        let told = |(manager, path): &(Manager, Vec<PathElement>)| {
+            let message = format!("conflict with {}", show_manager(manager));
+            Cause::new(cause::FIELD_MANAGER_CONFLICT, show_path(path), message)
         };
-        self.0.iter().map(cause).collect()
+        self.0.iter().map(told).collect()
     }
 
     pub fn message(&self) -> String {

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::field::Cause;
 use crate::gvk::GroupVersionKind;
 use crate::schema::TypeRef;
+use crate::status::Cause;
 
 use super::compare::Comparison;
 use super::conflict::Conflicts;

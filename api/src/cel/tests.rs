@@ -100,6 +100,8 @@ fn expressions_come_to_what_upstream_says() {
         ("int('5') + int(2.9) == 7 && double('1.5') == 1.5 && string(1.0) == '1'", json!(true)),
         ("jsonpatch.escapeKey('a/b~c')", json!("a~1b~0c")),
         ("b'abc' == bytes('abc')", json!(true)),
+        ("{'metadata': {'namespace': 'x'}}.metadata.namespace == 'x'", json!(true)),
+        ("{'a-b': 1}.`a-b` == 1", json!(true)),
     ];
     let wrong = cases.into_iter().filter_map(|(source, wanted)| {
         let found = run(source, &object);

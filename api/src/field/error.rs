@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::Serialize;
 use serde_json::Value;
 
 use super::path::Path;
 use super::quote::{go_json, quote};
+use crate::status::Cause;
 
 /// The detail of an [`Error::invalid`] for a field that may not change.
 pub const IMMUTABLE: &str = "field is immutable";
@@ -241,7 +241,7 @@ impl Error {
 
     /// The entry of `details.causes` in a Status.
     pub fn cause(&self) -> Cause {
-        Cause { reason: self.kind.reason().to_owned(), message: self.body(), field: self.field.clone() }
+        Cause::new(self.kind.reason(), self.field.clone(), self.body())
     }
 }
 
@@ -255,17 +255,6 @@ impl std::error::Error for Error {}
 
 fn plural(count: usize, word: &str) -> String {
     if count == 1 { word.to_owned() } else { format!("{word}s") }
-}
-
-/// One entry of `details.causes` in a Status.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Cause {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub reason: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub message: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub field: String,
 }
 
 /// Everything wrong with an object, in the order it was found.

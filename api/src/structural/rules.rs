@@ -167,6 +167,16 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_may_be_dear_by_estimate_and_still_be_cut_off() {
+        let schema = json!({"type": "object", "properties": {"spec": {"type": "object",
+            "x-kubernetes-validations": [{"rule": "self.large.all(x, self.large.all(y, y == x))"}],
+            "properties": {"large": {"type": "array", "maxItems": 725, "items": {"type": "integer"}}}}}});
+        assert_eq!(refused(schema.clone()), Vec::<String>::new());
+        let faults = texts(schema, json!({"spec": {"large": vec![1; 725]}}), None);
+        assert!(faults[0].contains("call cost exceeds limit for rule: self.large.all"), "{faults:?}");
+    }
+
+    #[test]
     fn rules_of_definitions_are_checked() {
         assert!(refused(with_rule(json!({"rule": "self.min < 3"}))).is_empty());
         let faults = refused(with_rule(json!({"rule": "self.nope < 3"})));

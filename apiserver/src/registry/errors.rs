@@ -1,7 +1,7 @@
 //! From the errors of other layers to the Status a client gets.
 
 use knarr_api::field::ErrorList;
-use knarr_api::status::{Cause, Status};
+use knarr_api::status::Status;
 use knarr_storage::Error as StoreError;
 
 /// `422 Invalid` when there is anything wrong.
@@ -9,9 +9,7 @@ pub fn invalid(group: &str, kind: &str, name: &str, errors: ErrorList) -> Result
     if errors.is_empty() {
         return Ok(());
     }
-    let causes =
-        errors.causes().into_iter().map(|cause| Cause::new(cause.reason, cause.field, cause.message));
-    Err(Status::invalid(group, kind, name, causes))
+    Err(Status::invalid(group, kind, name, errors.causes()))
 }
 
 /// What a client is told when the store refuses or fails.
