@@ -13,7 +13,7 @@ use knarr_api::status::Status;
 use knarr_api::table::Printer;
 use serde_json::Value;
 
-pub use builtin::{Extensions, builtin};
+pub use builtin::{Extensions, builtin, stored_prefixes};
 
 use crate::cache::{FieldSource, ResourceCache};
 use crate::context::RequestContext;
@@ -58,6 +58,8 @@ pub enum Serving {
     Stored(Arc<Storage>),
     /// Nothing is kept: a POST is answered (reviews).
     Answered(Arc<dyn Answer>),
+    /// Nothing is kept: objects are made when they are asked for (figures, states).
+    Computed(Arc<dyn Computed>),
 }
 
 /// The objects of one resource in the store, shared by all its versions.
@@ -130,6 +132,14 @@ pub trait Answer: Send + Sync + 'static {
     async fn answer(&self, cx: &RequestContext, object: Value) -> Result<Value, Status>;
 }
 
+/// A resource whose objects are made when they are asked for.
+#[async_trait]
+pub trait Computed: Send + Sync + 'static {
+    /// The objects of the request's namespace (of all, if it has none), without kind and apiVersion; only the named
+    /// one where a name is given. Selectors are the caller's business.
+    async fn compute(&self, cx: &RequestContext, name: Option<&str>) -> Result<Vec<Value>, Status>;
+}
+
 /// A posted subresource: bindings, evictions, tokens.
 #[async_trait]
 pub trait CreateSubresource: Send + Sync + 'static {
@@ -147,7 +157,7 @@ impl Resource {
     pub fn stored(&self) -> Option<&Arc<Storage>> {
         match &self.serving {
             Serving::Stored(storage) => Some(storage),
-            Serving::Answered(_) => None,
+            Serving::Answered(_) | Serving::Computed(_) => None,
         }
     }
 

@@ -42,6 +42,7 @@ impl RequestContext {
         Context {
             user: &self.user,
             namespace: self.namespace(),
+            group: &self.info.group,
             now: self.registry.clock.now(),
             dry_run: self.dry_run,
             registry: &self.registry,

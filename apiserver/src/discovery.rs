@@ -1,6 +1,7 @@
 //! What is served, told to clients: the older one-group-at-a-time documents and the aggregated one.
 
 mod aggregated;
+mod groups;
 mod legacy;
 
 use axum::body::Body;
@@ -9,12 +10,14 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use knarr_api::status::Status;
 use sha2::{Digest, Sha256};
 
+use crate::aggregation::Remotes;
 use crate::catalogue::Catalogue;
 use crate::handlers::{FORMATS, negotiate, respond};
 
 /// Answers a discovery path, `None` for any other path.
 pub fn serve(
     catalogue: &Catalogue,
+    remotes: &Remotes,
     path: &str,
     headers: &HeaderMap,
     pretty: Option<&str>,
@@ -23,12 +26,16 @@ pub fn serve(
     let document = match segments.as_slice() {
         [root @ ("api" | "apis")] => {
             if let Some(version) = wants_aggregated(headers) {
-                return Some(aggregated_answer(catalogue, root, version, headers));
+                return Some(aggregated_answer(&groups::all(catalogue, remotes), root, version, headers));
             }
-            Some(if *root == "api" { legacy::core_versions() } else { legacy::groups(catalogue) })
+            Some(if *root == "api" {
+                legacy::core_versions()
+            } else {
+                legacy::groups(&groups::all(catalogue, remotes))
+            })
         }
         ["api", version] => legacy::resources(catalogue, "", version),
-        ["apis", group] => legacy::group(catalogue, group),
+        ["apis", group] => legacy::group(&groups::all(catalogue, remotes), group),
         ["apis", group, version] => legacy::resources(catalogue, group, version),
         _ => return None,
     };
@@ -56,12 +63,12 @@ fn wants_aggregated(headers: &HeaderMap) -> Option<&'static str> {
 
 /// The document with an entity tag, or 304 when the client has it already.
 fn aggregated_answer(
-    catalogue: &Catalogue,
+    groups: &[groups::Group<'_>],
     root: &str,
     version: &'static str,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Status> {
-    let document = aggregated::document(catalogue, root == "api", version);
+    let document = aggregated::document(groups, root == "api", version);
     let mut body = serde_json::to_vec(&document).map_err(Status::internal)?;
     body.push(b'\n');
     let digest: String = Sha256::digest(&body).iter().map(|byte| format!("{byte:02X}")).collect();

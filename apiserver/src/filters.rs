@@ -116,12 +116,33 @@ async fn authorized(
         }
     };
     let user = impersonated(&server, &info, user, &mut parts).await?;
-    authorize(&server, &info, &user).await?;
-    if server.health.is_draining() && info.is_resource && parts.method != Method::GET {
+    let placed = server.security.fairness.as_ref().and_then(|known| known.place(&attributes(&info, &user)));
+    let Some(placed) = placed else {
+        return permitted(&server, info, user, Request::from_parts(parts, body)).await;
+    };
+    let served = async {
+        // Watches and connections would keep a seat for ever.
+        let _seat = if is_long_running(&info) { None } else { placed.seat().await? };
+        permitted(&server, info, user, Request::from_parts(parts, body)).await
+    };
+    let mut response = served.await.unwrap_or_else(|status| respond::status(&status));
+    placed.tell(response.headers_mut());
+    Ok(response)
+}
+
+/// Serves the request if its user may make it.
+async fn permitted(
+    server: &Inner,
+    info: Arc<RequestInfo>,
+    user: User,
+    request: Request<Body>,
+) -> Result<Response<Body>, Status> {
+    authorize(server, &info, &user).await?;
+    if server.health.is_draining() && info.is_resource && request.method() != Method::GET {
         let refused = Status::too_many_requests("The apiserver is shutting down, please try again later.", 5);
         return Err(refused);
     }
-    server.dispatch(info, user, Request::from_parts(parts, body)).await
+    server.dispatch(info, user, request).await
 }
 
 async fn impersonated(

@@ -1,6 +1,7 @@
 //! From a request for a resource to its answer: one file per verb, generic over the resource.
 
 pub mod body;
+mod computed;
 mod connect;
 mod create;
 mod delete;
@@ -140,6 +141,9 @@ async fn dispatch(call: Call) -> Result<Response<Body>, Status> {
     }
     if let Serving::Answered(answer) = &resource.serving {
         return create::answered(call, answer.clone()).await;
+    }
+    if let Serving::Computed(by) = &resource.serving {
+        return computed::computed(call, by.clone()).await;
     }
     match (verb.as_str(), named) {
         ("create", false) => create::create(call).await,

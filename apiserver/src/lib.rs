@@ -1,6 +1,7 @@
 //! The API server: filters, verbs, registry, watch cache, admission, authentication and authorization.
 
 pub mod admission;
+pub mod aggregation;
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;
@@ -11,12 +12,15 @@ mod conversion;
 pub mod custom;
 mod defaults;
 mod discovery;
+pub mod encryption;
+pub mod fairness;
 mod fields;
 mod filters;
 pub mod handlers;
 pub mod health;
 pub mod loopback;
 pub mod metrics;
+pub mod node_metrics;
 mod object;
 pub mod objects;
 mod openapi;

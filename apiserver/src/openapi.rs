@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::body::Body;
+use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, ETAG, EXPIRES, IF_NONE_MATCH, LOCATION, VARY};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use knarr_api::gvk::GroupVersionKind;
@@ -10,7 +11,9 @@ use knarr_api::openapi::{self, Definition};
 use knarr_api::schema;
 use knarr_api::status::Status;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
+use crate::aggregation::Remotes;
 use crate::catalogue::{Catalogue, Resource, Version, api_version};
 use crate::custom::CustomSchema;
 use crate::handlers::respond;
@@ -24,16 +27,17 @@ const V2_PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1
 /// Answers an OpenAPI path, `None` for any other path.
 pub fn serve(
     catalogue: &Catalogue,
+    remotes: &Remotes,
     path: &str,
     headers: &HeaderMap,
     query: &[(String, String)],
 ) -> Option<Result<Response<Body>, Status>> {
     if path == "/openapi/v2" {
-        return Some(v2(catalogue, headers));
+        return Some(v2(catalogue, remotes, headers));
     }
     let rest = path.strip_prefix("/openapi/v3")?;
     match rest.trim_matches('/') {
-        "" => Some(Ok(index(catalogue))),
+        "" => Some(Ok(index(catalogue, remotes))),
         name => Some(v3(catalogue, name, headers, query)),
     }
 }
@@ -84,7 +88,7 @@ fn path_of(group: &str, version: &str) -> String {
 }
 
 /// `/openapi/v3`: where each group version's document is.
-fn index(catalogue: &Catalogue) -> Response<Body> {
+fn index(catalogue: &Catalogue, remotes: &Remotes) -> Response<Body> {
     let mut paths = BTreeMap::new();
     for group in &catalogue.groups {
         for served in &group.versions {
@@ -95,6 +99,14 @@ fn index(catalogue: &Catalogue) -> Response<Body> {
                 json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")}),
             );
         }
+    }
+    for remote in remotes.values() {
+        let path = path_of(&remote.group, &remote.version);
+        match remote.documents().and_then(|documents| documents.openapi_v3.clone()) {
+            Some(url) => paths.insert(path, json!({"serverRelativeURL": url})),
+            // Its local namesake, if there is one, is not what is served.
+            None => paths.remove(&path),
+        };
     }
     let body: Value = json!({"paths": paths});
     respond::response(StatusCode::OK, JSON, body.to_string().into())
@@ -132,7 +144,7 @@ fn v3(
     Ok(response)
 }
 
-fn v2(catalogue: &Catalogue, headers: &HeaderMap) -> Result<Response<Body>, Status> {
+fn v2(catalogue: &Catalogue, remotes: &Remotes, headers: &HeaderMap) -> Result<Response<Body>, Status> {
     let versions = catalogue.groups.iter().flat_map(|group| &group.versions);
     let resources: Vec<openapi::Resource> = versions.flat_map(described).collect();
     let hash = openapi::fingerprint(&resources, &version::git_version());
@@ -143,7 +155,40 @@ fn v2(catalogue: &Catalogue, headers: &HeaderMap) -> Result<Response<Body>, Stat
             openapi::v2_protobuf(&resources, &version::git_version())
         });
     }
-    tagged(&hash, JSON, headers, || openapi::v2(&resources, &version::git_version()))
+    let others: Vec<Bytes> = remotes
+        .values()
+        .filter_map(|remote| remote.documents().and_then(|documents| documents.openapi_v2.clone()))
+        .collect();
+    let hash = others.iter().fold(hash, |hash, other| {
+        let digest: String = Sha256::digest(other).iter().map(|byte| format!("{byte:02X}")).collect();
+        format!("{hash}-{digest}")
+    });
+    tagged(&hash, JSON, headers, || {
+        let own = openapi::v2(&resources, &version::git_version());
+        if others.is_empty() { own } else { merged(&own, remotes).unwrap_or(own) }
+    })
+}
+
+/// This server's document with the paths of the remotes' groups, and the definitions that those have and we do not.
+fn merged(own: &[u8], remotes: &Remotes) -> Option<Vec<u8>> {
+    let mut all: Value = serde_json::from_slice(own).ok()?;
+    for remote in remotes.values() {
+        let Some(document) = remote.documents().and_then(|documents| documents.openapi_v2.clone()) else {
+            continue;
+        };
+        let Ok(document) = serde_json::from_slice::<Value>(&document) else { continue };
+        let prefix = format!("/{}/", path_of(&remote.group, &remote.version));
+        for (part, wanted) in [("paths", prefix.as_str()), ("definitions", "")] {
+            let theirs = document[part].as_object().into_iter().flatten();
+            let wanted = theirs.filter(|(name, _)| name.starts_with(wanted));
+            if let Some(ours) = all[part].as_object_mut() {
+                for (name, value) in wanted {
+                    ours.entry(name.clone()).or_insert_with(|| value.clone());
+                }
+            }
+        }
+    }
+    serde_json::to_vec(&all).ok()
 }
 
 /// Whether protobuf is asked for before JSON, and before anything at all.

@@ -6,7 +6,7 @@
 mod authority;
 mod cluster;
 mod error;
-mod files;
+pub(crate) mod files;
 mod kubeconfig;
 mod pin;
 mod profile;
@@ -22,4 +22,4 @@ pub use pin::{Pin, PinnedAuthority};
 pub use profile::{Names, Profile, Usage, component, node};
 pub use rotation::Rotating;
 pub use signing::{SigningKey, VerifyingKey};
-pub use tls::{ServerTls, provider, server_config};
+pub use tls::{ServerTls, client_config, provider, server_config};

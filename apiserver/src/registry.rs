@@ -24,7 +24,7 @@ use knarr_storage::Store;
 use serde_json::Value;
 use tokio::sync::watch;
 
-pub use allocation::{Claims, Pools, has_host, host_count, nth_host};
+pub use allocation::{Claim, Claims, Pools, has_host, host_count, nth_host};
 pub use create::ensure_namespace;
 pub use delete::{DeleteOptions, Deleted, Preconditions};
 pub use errors::{invalid, store_failure};

@@ -3,6 +3,7 @@
 //! A kind without a line here has no rules beyond those of its schema and of [`crate::registry::Rules`].
 
 mod admission_registration;
+mod api_registration;
 mod apiextensions;
 mod apps;
 mod at;
@@ -28,12 +29,16 @@ mod testing;
 
 use std::sync::Arc;
 
+pub use api_registration::local as local_condition;
+pub use core::service::addresses;
+
 use crate::catalogue::Extensions;
 use crate::registry::{Plain, Strategy};
 
 /// What serves the resources and subresources that the registry itself answers for.
 pub fn extensions(extensions: &mut Extensions) {
     extensions.answer("", "bindings", Arc::new(core::pod::binding::Binding));
+    extensions.compute("", "componentstatuses", Arc::new(core::component_status::ComponentStatuses));
     extensions.create("pods", "binding", Arc::new(core::pod::binding::Binding));
     extensions.create("pods", "eviction", Arc::new(core::pod::eviction::Eviction));
 }
@@ -43,6 +48,7 @@ pub fn strategy(group: &str, resource: &str) -> Arc<dyn Strategy> {
     match (group, resource) {
         ("", "configmaps") => Arc::new(core::config_map::ConfigMap),
         ("", "endpoints") => Arc::new(core::endpoints::Endpoints),
+        ("", "events") => Arc::new(core::event::Event),
         ("", "limitranges") => Arc::new(core::limit_range::LimitRange),
         ("", "namespaces") => Arc::new(core::namespace::Namespace),
         ("", "nodes") => Arc::new(core::node::Node),
@@ -61,6 +67,7 @@ pub fn strategy(group: &str, resource: &str) -> Arc<dyn Strategy> {
             Arc::new(admission_registration::WebhookConfiguration { mutating: false })
         }
         ("admissionregistration.k8s.io", _) => Arc::new(admission_registration::Policy),
+        ("apiregistration.k8s.io", "apiservices") => Arc::new(api_registration::ApiService),
         ("apps", "controllerrevisions") => Arc::new(apps::controller_revision::ControllerRevision),
         ("apps", "daemonsets") => Arc::new(apps::daemon_set::DaemonSet),
         ("apiextensions.k8s.io", "customresourcedefinitions") => {
@@ -83,6 +90,8 @@ pub fn strategy(group: &str, resource: &str) -> Arc<dyn Strategy> {
         }
         ("networking.k8s.io", "ingressclasses") => Arc::new(networking::ingress_class::IngressClass),
         ("networking.k8s.io", "ingresses") => Arc::new(networking::ingress::Ingress),
+        ("networking.k8s.io", "ipaddresses") => Arc::new(networking::ip_address::IpAddress),
+        ("networking.k8s.io", "servicecidrs") => Arc::new(networking::service_cidr::ServiceCidr),
         ("networking.k8s.io", "networkpolicies") => Arc::new(networking::network_policy::NetworkPolicy),
         ("node.k8s.io", "runtimeclasses") => Arc::new(node::RuntimeClass),
         ("policy", "poddisruptionbudgets") => Arc::new(policy::PodDisruptionBudget),
@@ -95,6 +104,14 @@ pub fn strategy(group: &str, resource: &str) -> Arc<dyn Strategy> {
         ("resource.k8s.io", "resourceslices") => Arc::new(resource::ResourceSlice),
         ("scheduling.k8s.io", "priorityclasses") => Arc::new(scheduling::PriorityClass),
         ("storage.k8s.io", "csidrivers") => Arc::new(storage::csi_driver::CsiDriver),
+        ("storage.k8s.io", "csinodes") => Arc::new(storage::csi_node::CsiNode),
+        ("storage.k8s.io", "csistoragecapacities") => {
+            Arc::new(storage::csi_storage_capacity::CsiStorageCapacity)
+        }
+        ("storage.k8s.io", "volumeattachments") => Arc::new(storage::volume_attachment::VolumeAttachment),
+        ("storage.k8s.io", "volumeattributesclasses") => {
+            Arc::new(storage::volume_attributes_class::VolumeAttributesClass)
+        }
         ("storage.k8s.io", "storageclasses") => Arc::new(storage::storage_class::StorageClass),
         _ => Arc::new(Plain),
     }

@@ -14,8 +14,9 @@ use knarr_api::time::SharedClock;
 use tokio::sync::watch;
 
 use crate::admission::{self, Caller, Hooks, PolicyIndex};
+use crate::aggregation::{self, Aggregator};
 use crate::authn::service_account::{
-    Discovery, JWKS_PATH, OPENID_CONFIGURATION_PATH, ServiceAccountTokens, TokenIssuer,
+    Discovery, JWKS_PATH, LegacyTokens, OPENID_CONFIGURATION_PATH, ServiceAccountTokens, TokenIssuer,
 };
 use crate::authn::{
     Anonymous, Authenticators, BootstrapTokens, ClientCertificates, Config as Authentication, FrontProxy,
@@ -24,11 +25,17 @@ use crate::authn::{
 use crate::authz::{Chain, NodeAuthorizer, Rbac, SharedAuthorizer};
 use crate::bootstrap::{self, KubernetesService, node_rules};
 use crate::catalogue::Extensions;
+use crate::fairness::Fairness;
 use crate::loopback::Loopback;
+use crate::node_metrics;
 use crate::objects::Objects;
 use crate::pki::Pki;
 use crate::server::{Foundation, Security};
 use crate::stream::{self, Dialer, Kubelets, Streams};
+
+/// Requests served at once: upstream's defaults of `--max-requests-inflight` and `--max-mutating-requests-inflight`
+/// together.
+const SEATS: usize = 600;
 
 /// What the operator decides.
 pub struct Settings {
@@ -73,6 +80,8 @@ pub struct Background {
     pki: Arc<Pki>,
     kubernetes: KubernetesService,
     ready: watch::Sender<bool>,
+    aggregator: Arc<Aggregator>,
+    fairness: Arc<Fairness>,
     /// Answers streams; waits for them at the end.
     pub streams: Streams,
 }
@@ -122,8 +131,20 @@ impl Standard {
         let mut extensions = Extensions::default();
         reviews::extend(&mut extensions, &authorizer, &self.rbac, &tokens, &issuer, &foundation.clock);
         connects::extend(&mut extensions, &streams);
+        node_metrics::extend(&mut extensions, &streams, &foundation.objects);
         self.documents(&mut extensions);
+        let aggregator = Arc::new(Aggregator::new(aggregation::Config {
+            objects: foundation.objects.clone(),
+            streams: streams.clone(),
+            loopback: foundation.loopback.clone(),
+            client: self.settings.pki.front_proxy_client.clone(),
+            clock: foundation.clock.clone(),
+            random: foundation.random.clone(),
+        }));
+        let fairness = Arc::new(Fairness::new(SEATS));
         let background = Background {
+            fairness: fairness.clone(),
+            aggregator: aggregator.clone(),
             objects: foundation.objects.clone(),
             rbac: self.rbac.clone(),
             nodes: self.nodes.clone(),
@@ -141,7 +162,19 @@ impl Standard {
         };
         let authenticator = Arc::new(self.authenticators(tokens, foundation.clock.clone()));
         let admission: Option<Arc<dyn admission::Admission>> = Some(Arc::new(plugins));
-        (Security { authenticator, authorizer, admission, extensions, webhooks: Some(webhooks) }, background)
+        let (aggregator, webhooks) = (Some(aggregator), Some(webhooks));
+        (
+            Security {
+                authenticator,
+                authorizer,
+                admission,
+                extensions,
+                aggregator,
+                fairness: Some(fairness),
+                webhooks,
+            },
+            background,
+        )
     }
 
     fn audiences(&self) -> Vec<String> {
@@ -161,7 +194,9 @@ impl Standard {
             clock: clock.clone(),
         };
         let bootstrap = BootstrapTokens { objects: objects.clone(), clock: clock.clone() };
-        let kinds: Vec<Arc<dyn TokenAuthenticator>> = vec![Arc::new(accounts), Arc::new(bootstrap)];
+        let accounts = Arc::new(accounts);
+        let legacy = LegacyTokens(accounts.clone());
+        let kinds: Vec<Arc<dyn TokenAuthenticator>> = vec![Arc::new(legacy), accounts, Arc::new(bootstrap)];
         Tokens::new(kinds, self.audiences(), clock.clone())
     }
 
@@ -225,6 +260,8 @@ impl Background {
             admission::report_policy_status(self.objects.clone(), self.loopback.clone()),
             self.kubernetes.run(),
             self.pki.rotate(),
+            self.aggregator.clone().run(),
+            self.fairness.run(self.objects.clone()),
             both
         );
     }

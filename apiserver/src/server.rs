@@ -1,5 +1,6 @@
 //! The server as a whole: built once from its parts, used in process through its router and from outside over TLS.
 
+mod addresses;
 mod api_services;
 mod compact;
 mod config;
@@ -19,10 +20,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, Caller};
+use crate::aggregation::Aggregator;
 use crate::authn::{InProcess, SharedAuthenticator};
 use crate::authz::SharedAuthorizer;
 use crate::cache::WatchCache;
 use crate::catalogue::{self, Extensions};
+use crate::fairness::Fairness;
 use crate::health::Health;
 use crate::loopback::Loopback;
 use crate::metrics::Metrics;
@@ -43,6 +46,10 @@ pub struct Security {
     pub extensions: Extensions,
     /// Reaches webhooks that convert custom resources; without it they are not asked.
     pub webhooks: Option<Caller>,
+    /// Says which requests wait when there are too many; without it there is one limit for all.
+    pub fairness: Option<Arc<Fairness>>,
+    /// Knows the groups that other servers serve.
+    pub aggregator: Option<Arc<Aggregator>>,
 }
 
 /// What security is built on.
@@ -103,6 +110,7 @@ impl ApiServer {
         if let Some(caller) = &security.webhooks {
             registry.webhooks.get_or_init(|| caller.clone());
         }
+        tokio::spawn(addresses::run(registry.clone(), stop.clone()));
         custom::start(registry.clone(), stop.clone());
         if let Some(admission) = &security.admission {
             registry.set_admission(admission.clone());
@@ -176,7 +184,7 @@ impl Inner {
             .extensions()
             .get::<InProcess>()
             .is_some_and(|InProcess(user)| user.in_group(MASTERS_GROUP));
-        if exempt {
+        if exempt || self.security.fairness.is_some() {
             return Ok(None);
         }
         let reads = matches!(*method, Method::GET | Method::HEAD);

@@ -2,6 +2,7 @@
 //!
 //! The kubelet speaks WebSocket and SPDY itself, so an upgraded connection is relayed byte for byte.
 
+mod ask;
 mod backend;
 mod dial;
 mod headers;
@@ -9,6 +10,7 @@ mod html;
 mod kubelet;
 mod location;
 mod logs;
+mod onward;
 mod options;
 mod pod;
 mod proxy;
@@ -26,6 +28,8 @@ use tokio_util::task::TaskTracker;
 
 pub use self::dial::{Dialer, Io, TcpDialer};
 pub use self::kubelet::Kubelets;
+
+pub(crate) use self::backend::Location;
 
 use self::backend::Backend;
 use crate::authz::SharedAuthorizer;

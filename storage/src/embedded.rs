@@ -10,6 +10,7 @@
 
 mod committer;
 mod journal;
+mod snapshot;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +27,8 @@ use crate::store::{
 };
 use committer::{Committer, Request};
 use journal::Journal;
+
+pub use snapshot::{SnapshotInfo, inspect_snapshot, restore_snapshot};
 
 /// How the embedded store is laid out and bounded.
 #[derive(Debug, Clone)]
@@ -62,8 +65,12 @@ impl Embedded {
     }
 
     /// Writes a consistent copy of the present state to a new file while the store goes on. The copy is a store
-    /// file of its own with the same revision; the history before it is left out.
+    /// file of its own with the same revision; the history before it is left out. A file that exists is left alone.
     pub async fn save_snapshot(&self, file: &Path) -> Result<Revision> {
+        if file.exists() {
+            let cause = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+            return Err(Error::unavailable("creating the snapshot", cause));
+        }
         let all = self.shared.range(&Range::default())?;
         let (revision, file) = (all.revision, file.to_owned());
         run_blocking("saving a snapshot", move || journal::write_snapshot(&file, &all.items, revision))

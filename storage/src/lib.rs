@@ -15,7 +15,7 @@ mod store;
 mod watch;
 
 pub use compactor::compact_periodically;
-pub use embedded::{Embedded, Options};
+pub use embedded::{Embedded, Options, SnapshotInfo, inspect_snapshot, restore_snapshot};
 pub use memory::Memory;
 pub use store::{
     Change, Durability, Error, Event, EventKind, Expect, KeyValue, Outcome, Range, RangeResult, Result,

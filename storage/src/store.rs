@@ -126,6 +126,9 @@ pub enum Error {
     /// The engine or the way to it failed; the write may or may not have happened.
     #[error("store unavailable while {doing}: {cause}")]
     Unavailable { doing: &'static str, cause: Arc<dyn std::error::Error + Send + Sync> },
+    /// The key's value is there, and cannot be decoded.
+    #[error("{cause}")]
+    Unreadable { key: String, cause: Arc<dyn std::error::Error + Send + Sync> },
     /// The store is shutting down.
     #[error("the store is closed")]
     Closed,
@@ -173,6 +176,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Bytes used, for metrics and for the limit.
     async fn size(&self) -> Result<u64>;
+
+    /// Whether writing the key's value again would store the same bytes: a store that encodes values answers no for
+    /// those in an older encoding.
+    async fn is_current(&self, key: &str) -> Result<bool> {
+        let _ = key;
+        Ok(true)
+    }
 
     /// Finishes what was acknowledged, ends watches and refuses what comes after.
     async fn close(&self) -> Result<()>;

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use knarr_storage::{
     Durability, Embedded, Error, EventKind, Expect, Options, Outcome, Range, Revision, Store,
+    inspect_snapshot, restore_snapshot,
 };
 
 #[path = "suite/steps.rs"]
@@ -130,4 +131,30 @@ async fn a_directory_that_cannot_be_written_is_named() {
         error.to_string().starts_with("store unavailable while creating the store's directory"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_snapshot_says_what_it_holds_and_takes_the_stores_place() {
+    let dir = tempfile::tempdir().expect("directory");
+    let (home, file) = (dir.path().join("store"), dir.path().join("snapshot"));
+    let store = Embedded::open(&home, &Options::default()).expect("opens");
+    for (key, value) in [("/a", "1"), ("/b", "2")] {
+        store.put(key, value.into(), Expect::Absent, Durability::Durable).await.expect("put");
+    }
+    let revision = store.save_snapshot(&file).await.expect("saves");
+    assert!(store.save_snapshot(&file).await.is_err(), "a file that exists is left alone");
+    store.put("/c", "3".into(), Expect::Absent, Durability::Durable).await.expect("put");
+    let info = inspect_snapshot(&file).expect("reads");
+    assert_eq!((info.revision, info.keys, info.bytes), (revision, 2, 6));
+    store.close().await.expect("closes");
+    drop(store);
+
+    assert_eq!(restore_snapshot(&file, &home).expect("restores"), info);
+    let store = Embedded::open(&home, &Options::default()).expect("opens");
+    assert_eq!(store.revision().await.expect("revision"), revision);
+    assert_eq!(store.get("/b").await.expect("get").0.expect("there").value, "2");
+    assert!(store.get("/c").await.expect("get").0.is_none(), "written after the snapshot");
+    store.close().await.expect("closes");
+    assert!(inspect_snapshot(&dir.path().join("nothing")).is_err());
+    assert!(!dir.path().join("nothing").exists());
 }

@@ -168,5 +168,7 @@ fn security(foundation: &Foundation) -> Security {
         admission: None,
         extensions: Extensions::default(),
         webhooks: None,
+        aggregator: None,
+        fairness: None,
     }
 }

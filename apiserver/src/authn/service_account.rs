@@ -3,12 +3,14 @@
 mod claims;
 mod discovery;
 mod issue;
+mod legacy;
 mod verify;
 
 pub use claims::{Claims, NamedUid, Private};
 pub use discovery::{Discovery, JWKS_PATH, OPENID_CONFIGURATION_PATH};
 pub(crate) use issue::random_uuid;
 pub use issue::{Request, TokenIssuer};
+pub use legacy::LegacyTokens;
 pub use verify::ServiceAccountTokens;
 
 pub const USERNAME_PREFIX: &str = "system:serviceaccount:";

@@ -24,9 +24,12 @@ struct Named {
     spec: Value,
 }
 
+fn manifest() -> Manifest {
+    serde_yaml::from_str(MANIFEST).expect("the manifest is part of the program, and a test reads it")
+}
+
 pub(super) fn items() -> Vec<Item> {
-    let manifest: Manifest =
-        serde_yaml::from_str(MANIFEST).expect("the manifest is part of the program, and a test reads it");
+    let manifest = manifest();
     let item = |kind: &'static str, plural: &'static str| {
         move |Named { name, spec }| Item {
             collection: format!("{API}/{plural}"),

@@ -1,6 +1,6 @@
 //! All objects of one resource, the recent changes to them, and who wants to hear of the next.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,8 @@ struct State {
     /// Changes that came while the first list was being read; `None` once it is in.
     pending: Option<Vec<Change>>,
     objects: BTreeMap<Arc<str>, Arc<Entry>>,
+    /// Keys whose values are no objects, or cannot be decrypted: lists that should show them fail.
+    unreadable: BTreeSet<Arc<str>>,
     window: VecDeque<(Instant, Arc<Event>)>,
     /// The window holds every change after this revision.
     floor: u64,
@@ -97,9 +99,15 @@ impl ResourceCache {
 
     /// Puts in the list as of `revision`, and the changes that came meanwhile.
     pub(super) fn finish_load(&self, items: &[KeyValue], revision: u64) {
-        let entries: Vec<Arc<Entry>> = items.iter().filter_map(|kv| self.read(kv)).collect();
+        let (mut objects, mut unreadable) = (BTreeMap::new(), BTreeSet::new());
+        for kv in items {
+            match self.read(kv) {
+                Some(entry) => drop(objects.insert(entry.key().clone(), entry)),
+                None => drop(unreadable.insert(kv.key.clone())),
+            }
+        }
         let mut state = self.state.write();
-        state.objects = entries.into_iter().map(|entry| (entry.key().clone(), entry)).collect();
+        (state.objects, state.unreadable) = (objects, unreadable);
         state.window.clear();
         state.floor = revision;
         state.revision = revision;
@@ -112,7 +120,7 @@ impl ResourceCache {
         match self.entry(kv) {
             Ok(entry) => Some(Arc::new(entry)),
             Err(error) => {
-                tracing::error!(key = &*kv.key, %error, "an object is left out of lists and watches");
+                tracing::error!(key = &*kv.key, %error, "an object cannot be read");
                 None
             }
         }
@@ -133,6 +141,7 @@ impl ResourceCache {
             return;
         }
         state.revision = revision;
+        state.unreadable.remove(&change.current.key);
         let (current, previous) = match change.kind {
             EventKind::Deleted => (None, state.objects.remove(&change.current.key)),
             EventKind::Created | EventKind::Modified => match self.read(&change.current) {
@@ -140,7 +149,10 @@ impl ResourceCache {
                     let previous = state.objects.insert(entry.key().clone(), entry.clone());
                     (Some(entry), previous)
                 }
-                None => (None, state.objects.remove(&change.current.key)),
+                None => {
+                    state.unreadable.insert(change.current.key.clone());
+                    (None, state.objects.remove(&change.current.key))
+                }
             },
         };
         if current.is_none() && previous.is_none() {
@@ -169,6 +181,34 @@ impl ResourceCache {
     /// The object at this key.
     pub fn get(&self, key: &str) -> Option<Arc<Entry>> {
         self.state.read().objects.get(key).cloned()
+    }
+
+    /// The keys that the selection may want and that could not be read.
+    pub fn unreadable(&self, selection: &Selection) -> Vec<Arc<str>> {
+        let state = self.state.read();
+        let wanted = |key: &&Arc<str>| {
+            let path = &key[self.prefix.len()..];
+            let (namespace, name) = path.rsplit_once('/').unwrap_or(("", path));
+            (selection.namespace.is_empty() || *selection.namespace == *namespace)
+                && (selection.name.is_empty() || *selection.name == *name)
+        };
+        state.unreadable.iter().filter(wanted).cloned().collect()
+    }
+
+    /// Whether the key's value is there and could not be read.
+    pub fn is_unreadable(&self, key: &str) -> bool {
+        self.state.read().unreadable.contains(key)
+    }
+
+    /// Takes in an object that could not be read before.
+    pub fn reread(&self, kv: &KeyValue) -> Result<(), crate::stored::Corrupt> {
+        let entry = Arc::new(self.entry(kv)?);
+        let mut state = self.state.write();
+        // A change that came meanwhile has settled it already.
+        if state.unreadable.remove(&kv.key) {
+            state.objects.insert(entry.key().clone(), entry);
+        }
+        Ok(())
     }
 
     pub fn len(&self) -> usize {

@@ -9,8 +9,8 @@ use knarr_api::table::Printer;
 use knarr_storage::Error as StoreError;
 
 use super::{
-    Answer, Catalogue, Connect, CreateSubresource, FieldNames, Group, Name, Resource, ScalePaths, Serving,
-    Storage, Subresource, SubresourceServing, Version,
+    Answer, Catalogue, Computed, Connect, CreateSubresource, FieldNames, Group, Name, Resource, ScalePaths,
+    Serving, Storage, Subresource, SubresourceServing, Version,
 };
 use crate::cache::{Extractor, FieldSource, ROOT, WatchCache};
 use crate::registry::Rules;
@@ -20,6 +20,7 @@ use crate::resources as strategies;
 #[derive(Default, Clone)]
 pub struct Extensions {
     answers: HashMap<(&'static str, &'static str), Arc<dyn Answer>>,
+    computed: HashMap<(&'static str, &'static str), Arc<dyn Computed>>,
     creates: HashMap<(&'static str, &'static str), Arc<dyn CreateSubresource>>,
     connects: HashMap<(&'static str, &'static str), Arc<dyn Connect>>,
     documents: HashMap<&'static str, Arc<Document>>,
@@ -35,6 +36,11 @@ impl Extensions {
     /// Serves a resource that keeps nothing, in all its versions.
     pub fn answer(&mut self, group: &'static str, resource: &'static str, by: Arc<dyn Answer>) {
         self.answers.insert((group, resource), by);
+    }
+
+    /// Serves a resource whose objects are made when they are asked for.
+    pub fn compute(&mut self, group: &'static str, resource: &'static str, by: Arc<dyn Computed>) {
+        self.computed.insert((group, resource), by);
     }
 
     /// Serves the posted subresource `name` of a resource.
@@ -93,13 +99,12 @@ async fn resource(
     facts: &'static resources::Resource,
     storages: &mut BTreeMap<String, Arc<Storage>>,
 ) -> Result<Option<Resource>, StoreError> {
-    if facts.is_aggregated {
-        return Ok(None);
-    }
-    let serving = if facts.is_virtual {
-        match extensions.answers.get(&(facts.group, facts.name)) {
-            Some(answer) => Serving::Answered(answer.clone()),
-            None => return Ok(None),
+    let is = (facts.group, facts.name);
+    let serving = if facts.is_virtual || facts.is_aggregated {
+        match (extensions.answers.get(&is), extensions.computed.get(&is)) {
+            (Some(answer), _) => Serving::Answered(answer.clone()),
+            (None, Some(computed)) => Serving::Computed(computed.clone()),
+            (None, None) => return Ok(None),
         }
     } else {
         let prefix = prefix(facts);
@@ -146,6 +151,12 @@ fn warning(facts: &resources::Resource) -> Option<&'static str> {
         ("", "v1", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
         _ => None,
     }
+}
+
+/// Where the objects of every resource that is stored lie, with a closing slash.
+pub fn stored_prefixes() -> impl Iterator<Item = (String, &'static resources::Resource)> {
+    let stored = resources::all().iter().filter(|facts| !facts.is_virtual && !facts.is_aggregated);
+    stored.map(|facts| (prefix(facts), facts))
 }
 
 /// Where objects lie. Both groups that show events show the same ones.

@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::catalogue::{Catalogue, Group, Resource, Version};
+use super::groups::{By, Group, Served};
+use crate::catalogue::Resource;
 
 /// The document for the core group (`/api`) or for all others (`/apis`).
-pub fn document(catalogue: &Catalogue, core: bool, version: &str) -> Value {
-    let groups = catalogue.groups.iter().filter(|group| group.name.is_empty() == core);
+pub fn document(groups: &[Group<'_>], core: bool, version: &str) -> Value {
+    let groups = groups.iter().filter(|group| group.name.is_empty() == core);
     let items: Vec<Value> = groups.map(describe_group).collect();
     json!({
         "kind": "APIGroupDiscoveryList",
@@ -16,7 +17,7 @@ pub fn document(catalogue: &Catalogue, core: bool, version: &str) -> Value {
     })
 }
 
-fn describe_group(group: &Group) -> Value {
+fn describe_group(group: &Group<'_>) -> Value {
     let versions: Vec<Value> = group.versions.iter().map(describe_version).collect();
     let mut metadata = json!({"creationTimestamp": null});
     if !group.name.is_empty() {
@@ -25,9 +26,19 @@ fn describe_group(group: &Group) -> Value {
     json!({"metadata": metadata, "versions": versions})
 }
 
-fn describe_version(version: &Version) -> Value {
-    let resources: Vec<Value> = version.resources.values().map(|resource| describe(resource)).collect();
-    json!({"version": version.name, "resources": resources, "freshness": "Current"})
+fn describe_version(version: &Served<'_>) -> Value {
+    let (resources, freshness) = match &version.by {
+        By::Local(known) => {
+            let resources: Vec<Value> = known.resources.values().map(|resource| describe(resource)).collect();
+            (Value::from(resources), "Current")
+        }
+        By::Remote(remote) => {
+            let known = remote.documents().map(|documents| documents.resources.clone());
+            let fresh = known.is_some() && remote.is_available();
+            (known.unwrap_or_else(|| json!([])), if fresh { "Current" } else { "Stale" })
+        }
+    };
+    json!({"version": version.name, "resources": resources, "freshness": freshness})
 }
 
 fn describe(resource: &Resource) -> Value {

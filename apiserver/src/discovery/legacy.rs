@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::catalogue::{Catalogue, Group, Resource, Subresource, api_version};
+use super::groups::Group;
+use crate::catalogue::{Catalogue, Resource, Subresource, api_version};
 
 /// `/api`.
 pub fn core_versions() -> Value {
@@ -11,24 +12,23 @@ pub fn core_versions() -> Value {
 }
 
 /// `/apis`.
-pub fn groups(catalogue: &Catalogue) -> Value {
-    let groups: Vec<Value> =
-        catalogue.groups.iter().filter(|group| !group.name.is_empty()).map(describe).collect();
+pub fn groups(groups: &[Group<'_>]) -> Value {
+    let groups: Vec<Value> = groups.iter().filter(|group| !group.name.is_empty()).map(describe).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `/apis/<group>`.
-pub fn group(catalogue: &Catalogue, name: &str) -> Option<Value> {
-    let group = catalogue.group(name).filter(|group| !group.name.is_empty())?;
+pub fn group(groups: &[Group<'_>], name: &str) -> Option<Value> {
+    let group = groups.iter().find(|group| group.name == name && !group.name.is_empty())?;
     let mut document = describe(group);
     document["kind"] = "APIGroup".into();
     document["apiVersion"] = "v1".into();
     Some(document)
 }
 
-fn describe(group: &Group) -> Value {
-    let version = |name: &str| json!({"groupVersion": api_version(&group.name, name), "version": name});
-    let versions: Vec<Value> = group.versions.iter().map(|known| version(&known.name)).collect();
+fn describe(group: &Group<'_>) -> Value {
+    let version = |name: &str| json!({"groupVersion": api_version(group.name, name), "version": name});
+    let versions: Vec<Value> = group.versions.iter().map(|known| version(known.name)).collect();
     let preferred = versions.first().cloned().unwrap_or_default();
     json!({"name": group.name, "versions": versions, "preferredVersion": preferred})
 }

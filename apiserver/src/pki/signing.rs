@@ -5,7 +5,7 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{Jwk, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use rcgen::{KeyPair, PublicKeyData};
 use sha2::{Digest, Sha256};
 
@@ -50,6 +50,12 @@ impl SigningKey {
             }
         };
         Self::from_pem(&pem).map_err(|cause| Error::Malformed { path, cause })
+    }
+
+    /// The claims as a signed token in its compact form.
+    pub fn sign(&self, claims: &impl serde::Serialize) -> Result<String, jsonwebtoken::errors::Error> {
+        let (alg, kid) = (self.algorithm, Some(self.verifying.id.clone()));
+        jsonwebtoken::encode(&Header { typ: None, alg, kid, ..Header::default() }, claims, &self.key)
     }
 
     /// A PKCS#8, SEC1 or PKCS#1 private key: P-256 or RSA.

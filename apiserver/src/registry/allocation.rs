@@ -17,6 +17,17 @@ pub struct Pools {
     pub node_ports: RangeInclusive<u16>,
 }
 
+/// What became of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// It was free, and is the claimant's now.
+    New,
+    /// The claimant had it already.
+    Own,
+    /// Another has it.
+    Taken,
+}
+
 /// Claims keys under one prefix. A claim is a key; its value names its holder.
 #[derive(Clone)]
 pub struct Claims {
@@ -31,13 +42,14 @@ impl Claims {
         Self { store }
     }
 
-    /// Claims `what` of `pool` for `holder`. False when another holds it; a holder may claim again.
-    pub async fn claim(&self, pool: &str, what: &str, holder: &str) -> Result<bool, Error> {
+    /// Claims `what` of `pool` for `holder`.
+    pub async fn claim(&self, pool: &str, what: &str, holder: &str) -> Result<Claim, Error> {
         let value = Bytes::copy_from_slice(holder.as_bytes());
         let outcome = self.store.put(&key(pool, what), value, Expect::Absent, Durability::Durable).await?;
         Ok(match outcome {
-            Outcome::Committed(_) => true,
-            Outcome::Conflict(found) => found.is_some_and(|kv| kv.value == holder.as_bytes()),
+            Outcome::Committed(_) => Claim::New,
+            Outcome::Conflict(Some(kv)) if kv.value == holder.as_bytes() => Claim::Own,
+            Outcome::Conflict(_) => Claim::Taken,
         })
     }
 

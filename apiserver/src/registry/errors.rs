@@ -24,6 +24,7 @@ pub fn store_failure(error: StoreError) -> Status {
         StoreError::Closed => Status::service_unavailable("the server is shutting down"),
         StoreError::NoSpace { .. }
         | StoreError::Lagged(_)
+        | StoreError::Unreadable { .. }
         | StoreError::InUse { .. }
         | StoreError::Unavailable { .. } => Status::internal(error),
     }

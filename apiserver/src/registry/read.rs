@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use knarr_api::status::Status;
-use knarr_storage::{Range, Revision};
+use knarr_storage::{Error as StoreError, Range, Revision};
 use serde::{Deserialize, Serialize};
 
 use super::{Registry, store_failure};
@@ -117,7 +117,29 @@ impl Registry {
         revision: u64,
     ) -> Result<Option<Stored>, Status> {
         self.cache_at(revision).await?;
-        Ok(storage.cache.get(&storage.key(namespace, name)).map(|entry| entry.stored.clone()))
+        let key = storage.key(namespace, name);
+        match storage.cache.get(&key) {
+            Some(entry) => Ok(Some(entry.stored.clone())),
+            None if storage.cache.is_unreadable(&key) => self.get(storage, namespace, name).await,
+            None => Ok(None),
+        }
+    }
+
+    /// A list without the objects that cannot be read would be a lie. They are looked at again, as the key they
+    /// need may be known by now.
+    async fn read_the_unreadable(&self, storage: &Storage, selection: &Selection) -> Result<(), Status> {
+        for key in storage.cache.unreadable(selection) {
+            let (found, _) = self.store.get(&key).await.map_err(|error| match error {
+                StoreError::Unreadable { key, cause } => {
+                    Status::internal(format!("unable to transform key {key:?}: {cause}"))
+                }
+                error => store_failure(error),
+            })?;
+            if let Some(kv) = found {
+                storage.cache.reread(&kv).map_err(|error| Status::internal(format!("{key}: {error}")))?;
+            }
+        }
+        Ok(())
     }
 
     /// Waits for the cache to have everything up to a revision.
@@ -149,6 +171,7 @@ impl Registry {
                 return self.list_at(storage, request, Some(revision), None).await;
             }
         };
+        self.read_the_unreadable(storage, request.selection).await?;
         let snapshot = storage.cache.snapshot(request.selection, now);
         // A list that may be of any age is answered whole, as upstream's cache does.
         let limit = if request.version == VersionMatch::Any { 0 } else { request.limit };

@@ -16,6 +16,8 @@ pub struct Context<'a> {
     pub user: &'a UserInfo,
     /// Of the request; empty for cluster-scoped resources.
     pub namespace: &'a str,
+    /// The group that the request names: events are shown, and judged, in two.
+    pub group: &'a str,
     pub now: Timestamp,
     pub dry_run: bool,
     /// For what a strategy must look up: other objects, allocations.

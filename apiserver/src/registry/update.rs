@@ -153,7 +153,7 @@ impl Registry {
             return Ok(Attempt::Done(Written { object, stored: None }));
         }
         let bytes = stored::encode(&object);
-        if bytes == stored.raw() {
+        if bytes == stored.raw() && self.store.is_current(&kv.key).await.map_err(store_failure)? {
             // Nothing changed: no write, no event, the same resourceVersion.
             return Ok(Attempt::Done(Written::new(object, stored)));
         }

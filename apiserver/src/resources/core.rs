@@ -1,7 +1,9 @@
 //! The core group.
 
+pub mod component_status;
 pub mod config_map;
 pub mod endpoints;
+pub mod event;
 pub mod limit_range;
 pub mod namespace;
 pub mod node;

@@ -1,37 +1,26 @@
-//! FlowSchemas and PriorityLevelConfigurations: defaults.
+//! Flow control: FlowSchemas and PriorityLevelConfigurations.
 
+mod level;
+mod schema;
+
+pub use level::PriorityLevelConfiguration;
+pub use schema::FlowSchema;
+
+use std::collections::BTreeSet;
+
+use knarr_api::field::{Error, ErrorList};
 use serde_json::Value;
 
-use super::fill;
-use crate::registry::Strategy;
+use super::at::At;
 
-pub struct FlowSchema;
-
-impl Strategy for FlowSchema {
-    fn set_defaults(&self, object: &mut Value) {
-        if let Some(spec) = object.get_mut("spec") {
-            fill::zero(spec, "matchingPrecedence", 1000);
+/// Conditions have types, each once.
+fn conditions(object: &Value, errors: &mut ErrorList) {
+    let mut seen = BTreeSet::new();
+    for condition in At::root(object).at("status").items("conditions") {
+        let kind = condition.at("type");
+        if !seen.insert(kind.str()) {
+            errors.push(Error::duplicate(kind.path(), kind.str()));
         }
-    }
-}
-
-pub struct PriorityLevelConfiguration;
-
-impl Strategy for PriorityLevelConfiguration {
-    fn set_defaults(&self, object: &mut Value) {
-        let Some(spec) = object.get_mut("spec") else { return };
-        if let Some(exempt) = spec.get_mut("exempt") {
-            fill::nil(exempt, "nominalConcurrencyShares", 0);
-            fill::nil(exempt, "lendablePercent", 0);
-        }
-        if let Some(limited) = spec.get_mut("limited") {
-            fill::nil(limited, "nominalConcurrencyShares", 30);
-            fill::nil(limited, "lendablePercent", 0);
-            if let Some(queuing) = limited.pointer_mut("/limitResponse/queuing") {
-                fill::zero(queuing, "handSize", 8);
-                fill::zero(queuing, "queues", 64);
-                fill::zero(queuing, "queueLengthLimit", 50);
-            }
-        }
+        kind.require_text(errors);
     }
 }

@@ -15,6 +15,7 @@ use crate::cache::Selection;
 use crate::catalogue::Storage;
 use crate::object;
 use crate::registry::{Registry, store_failure};
+use crate::resources::local_condition;
 use crate::stored;
 
 const GROUP: &str = "apiregistration.k8s.io";
@@ -116,12 +117,6 @@ fn service(registry: &Registry, name: &str, group: &str, version: &str) -> Value
             "labels": {MANAGED: managed},
         },
         "spec": spec,
-        "status": {"conditions": [{
-            "type": "Available",
-            "status": "True",
-            "reason": "Local",
-            "message": "Local APIServices are always available",
-            "lastTransitionTime": now,
-        }]},
+        "status": {"conditions": [local_condition(&now)]},
     })
 }

@@ -9,6 +9,7 @@ use knarr_api::status::Status;
 use serde_json::{Value, json};
 
 use super::Inner;
+use crate::aggregation::{Aggregator, Remote};
 use crate::handlers::negotiate::Output;
 use crate::handlers::{self, respond};
 use crate::request_info::RequestInfo;
@@ -37,6 +38,9 @@ impl Inner {
         user: User,
         request: Request<Body>,
     ) -> Result<Response<Body>, Status> {
+        if let Some((aggregator, remote)) = self.remote(&info) {
+            return Ok(aggregator.proxy(&remote, &user, request).await);
+        }
         if info.is_resource {
             return Ok(handlers::serve(self.registry.clone(), info, user, request).await);
         }
@@ -52,10 +56,12 @@ impl Inner {
         }
         let pretty = query.iter().find(|(key, _)| key == "pretty").map(|(_, value)| value.as_str());
         let catalogue = self.registry.catalogue();
-        if let Some(answer) = discovery::serve(&catalogue, &info.path, request.headers(), pretty) {
+        let remotes = self.security.aggregator.as_ref().map(|known| known.remotes().clone());
+        let remotes = remotes.unwrap_or_default();
+        if let Some(answer) = discovery::serve(&catalogue, &remotes, &info.path, request.headers(), pretty) {
             return answer;
         }
-        if let Some(answer) = openapi::serve(&catalogue, &info.path, request.headers(), &query) {
+        if let Some(answer) = openapi::serve(&catalogue, &remotes, &info.path, request.headers(), &query) {
             return answer;
         }
         if let Some(document) = self.security.extensions.document_at(&info.path) {
@@ -80,6 +86,21 @@ impl Inner {
             "/" => document(&self.index()),
             _ => Err(Status::path_not_found()),
         }
+    }
+
+    /// Who else answers the request: those who serve its group and version, or the description of that.
+    fn remote(&self, info: &RequestInfo) -> Option<(&Arc<Aggregator>, Arc<Remote>)> {
+        let aggregator = self.security.aggregator.as_ref()?;
+        let found = if info.is_resource {
+            aggregator.remote(&info.group, &info.version)?
+        } else {
+            let path = info.path.strip_prefix("/openapi/v3").unwrap_or(&info.path);
+            match path.trim_matches('/').split('/').collect::<Vec<_>>().as_slice() {
+                ["apis", group, version] => aggregator.remote(group, version)?,
+                _ => return None,
+            }
+        };
+        Some((aggregator, found))
     }
 
     /// The paths that are served.

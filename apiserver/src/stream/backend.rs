@@ -20,12 +20,14 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where a request goes.
 #[derive(Clone)]
-pub(super) struct Location {
+pub(crate) struct Location {
     /// A name or an address without brackets.
     pub host: String,
     pub port: u16,
     /// `Some`: over TLS with this configuration.
     pub tls: Option<Arc<ClientConfig>>,
+    /// The name that the certificate must have, where that is not the host.
+    pub name: Option<String>,
 }
 
 impl Location {
@@ -43,7 +45,7 @@ impl Location {
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(crate) enum Error {
     #[error("error dialing backend: dial tcp {authority}: {cause}")]
     Dial { authority: String, cause: std::io::Error },
     #[error("error dialing backend: dial tcp {authority}: i/o timeout")]
@@ -91,8 +93,8 @@ impl Backend {
             .await
             .map_err(|cause| Error::Dial { authority: to.authority(), cause })?;
         let Some(config) = &to.tls else { return Ok(stream) };
-        let name =
-            ServerName::try_from(to.host.clone()).map_err(|_| Error::Host { host: to.host.clone() })?;
+        let name = to.name.as_ref().unwrap_or(&to.host);
+        let name = ServerName::try_from(name.clone()).map_err(|_| Error::Host { host: name.clone() })?;
         let connector = TlsConnector::from(config.clone());
         let stream = connector.connect(name, stream).await.map_err(|cause| Error::Tls { cause })?;
         Ok(Box::new(stream))

@@ -3,11 +3,9 @@
 use std::sync::Arc;
 
 use knarr_api::status::Status;
+use rustls::ClientConfig;
 use rustls::client::ResolvesClientCert;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::CertificateDer;
 use serde::Deserialize;
 
 use super::backend::Location;
@@ -69,12 +67,14 @@ impl Kubelets {
         authorities: Option<&[CertificateDer<'static>]>,
     ) -> Result<Self, rustls::Error> {
         let preferred: Vec<String> = PREFERRED.map(str::to_owned).into();
-        let insecure = Arc::new(config(None)?.with_client_cert_resolver(client.clone()));
+        let insecure = Arc::new(pki::client_config(None)?.with_client_cert_resolver(client.clone()));
         let tls = match authorities {
             None => insecure.clone(),
-            Some(authorities) => Arc::new(config(Some(authorities))?.with_client_cert_resolver(client)),
+            Some(authorities) => {
+                Arc::new(pki::client_config(Some(authorities))?.with_client_cert_resolver(client))
+            }
         };
-        let insecure_anonymous = Arc::new(config(None)?.with_no_client_auth());
+        let insecure_anonymous = Arc::new(pki::client_config(None)?.with_no_client_auth());
         Ok(Self { tls, insecure, insecure_anonymous, preferred: preferred.into() })
     }
 
@@ -116,68 +116,11 @@ impl Kubelets {
             port => port,
         };
         let tls = if verify { &self.tls } else { &self.insecure };
-        Ok(Location { host: address.address.clone(), port, tls: Some(tls.clone()) })
+        Ok(Location { host: address.address.clone(), port, tls: Some(tls.clone()), name: None })
     }
 
     /// TLS with pods and services.
     pub(super) fn pod_tls(&self) -> Arc<ClientConfig> {
         self.insecure_anonymous.clone()
-    }
-}
-
-fn config(
-    authorities: Option<&[CertificateDer<'static>]>,
-) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>, rustls::Error> {
-    let provider = pki::provider();
-    let algorithms = provider.signature_verification_algorithms;
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let Some(authorities) = authorities else {
-        return Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone { algorithms })));
-    };
-    let mut roots = RootCertStore::empty();
-    for authority in authorities {
-        roots.add(authority.clone())?;
-    }
-    Ok(builder.with_root_certificates(roots))
-}
-
-/// Believes any certificate whose key the other end holds.
-#[derive(Debug)]
-struct Anyone {
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
     }
 }

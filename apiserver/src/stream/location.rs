@@ -109,7 +109,7 @@ impl Streams {
     }
 
     fn location(&self, https: bool, host: String, port: u16) -> Location {
-        Location { host, port, tls: https.then(|| self.kubelets.pod_tls()) }
+        Location { host, port, tls: https.then(|| self.kubelets.pod_tls()), name: None }
     }
 
     async fn resolve_pod(&self, namespace: &str, id: Name<'_>) -> Result<Location, Status> {

@@ -253,3 +253,29 @@ async fn a_quota_is_spent_once_however_many_ask_at_the_same_time() {
     let why = "exceeded quota: few, requested: count/configmaps=1, used: count/configmaps=3, limited: count/configmaps=3";
     assert!(refused.message().ends_with(why), "{}", refused.message());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_in_a_secret_is_good_as_long_as_the_secret_holds_it() {
+    use base64::Engine;
+    let cluster = Cluster::start().await;
+    cluster.account("robot").await;
+    let account = cluster
+        .admin(Method::GET, "/api/v1/namespaces/default/serviceaccounts/robot", Value::Null)
+        .await
+        .ok();
+    let uid = account["metadata"]["uid"].as_str().unwrap();
+    let claims = json!({"iss": "kubernetes/serviceaccount", "sub": "system:serviceaccount:default:robot",
+        "kubernetes.io/serviceaccount/namespace": "default", "kubernetes.io/serviceaccount/secret.name": "robot-token",
+        "kubernetes.io/serviceaccount/service-account.name": "robot",
+        "kubernetes.io/serviceaccount/service-account.uid": uid});
+    let token = cluster.pki.service_accounts.sign(&claims).unwrap();
+    let ask = async || cluster.outside(Some(&token), Method::GET, "/api/v1/namespaces", Value::Null).await;
+    assert_eq!(ask().await.status, StatusCode::UNAUTHORIZED, "no secret holds it");
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+        "metadata": {"name": "robot-token", "annotations": {"kubernetes.io/service-account.name": "robot"}},
+        "data": {"token": base64::engine::general_purpose::STANDARD.encode(&token)}});
+    cluster.admin(Method::POST, "/api/v1/namespaces/default/secrets", secret).await.ok();
+    let known = ask().await;
+    assert_eq!(known.status, StatusCode::FORBIDDEN);
+    assert!(known.message().contains("system:serviceaccount:default:robot"), "{}", known.message());
+}

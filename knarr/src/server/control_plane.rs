@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 use knarr_api::time::{SeededRandom, SharedClock, SharedRandom, SystemClock};
 use knarr_apiserver::authn::{Anonymous, Headers};
 use knarr_apiserver::bootstrap;
+use knarr_apiserver::encryption::EncryptionFile;
 use knarr_apiserver::pki::{self, Kubeconfig, Names, Pki, component};
 use knarr_apiserver::registry::Pools;
 use knarr_apiserver::security::{self, Standard};
@@ -79,7 +80,13 @@ pub async fn start(settings: &Arc<Settings>, tasks: &mut Tasks) -> anyhow::Resul
 
     let store = Embedded::open(&settings.dir("store"), &Options::default())
         .with_context(|| format!("opening the store in {}", settings.dir("store").display()))?;
-    let store: Arc<dyn Store> = Arc::new(store);
+    let encryption = EncryptionFile::open_or_create(&settings.dir("encryption.yaml"))
+        .context("how Secrets are encrypted")?;
+    let store: Arc<dyn Store> = Arc::new(encryption.encrypt(Arc::new(store)));
+    tasks.spawn("encryption keys", |stop| async move {
+        stop.run_until_cancelled(encryption.follow()).await;
+        Ok(())
+    });
     let closing = store.clone();
     tasks.spawn("store", |stop| async move {
         stop.cancelled().await;

@@ -205,6 +205,28 @@ fn load(database: &Database) -> Result<State, redb::Error> {
             None => meta.insert(FORMAT.0, FORMAT.1).map(drop).map_err(Into::into),
         }
     })?;
+    read_state(database)
+}
+
+/// Reads a file that is no running store's, without changing what it says.
+pub(super) fn read(file: &Path) -> Result<State> {
+    let database = Database::builder().open(file).map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => Error::InUse { path: file.display().to_string() },
+        other => Error::unavailable("opening the snapshot", other),
+    })?;
+    let format = || -> Result<Option<u64>, redb::Error> {
+        let transaction = database.begin_read()?;
+        let found = transaction.open_table(META)?.get(FORMAT.0)?.map(|found| found.value());
+        Ok(found)
+    };
+    if format().map_err(|e| classify("reading the snapshot", e))? != Some(FORMAT.1) {
+        let cause = io::Error::new(io::ErrorKind::InvalidData, "its layout is not one this program knows");
+        return Err(Error::unavailable("reading the snapshot", cause));
+    }
+    read_state(&database).map_err(|e| classify("reading the snapshot", e))
+}
+
+fn read_state(database: &Database) -> Result<State, redb::Error> {
     let transaction = database.begin_read()?;
     let compacted = transaction.open_table(META)?.get(COMPACTED)?.map_or(0, |found| found.value());
     let mut state = State::starting_at(Revision(compacted), Revision(compacted));

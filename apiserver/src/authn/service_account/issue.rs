@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use jsonwebtoken::Header;
 use knarr_api::status::{Cause, Status, reason};
 use knarr_api::time::SharedClock;
 use serde::Deserialize;
@@ -103,13 +102,9 @@ impl TokenIssuer {
         let binding = self.bind(&object["spec"]["boundObjectRef"], namespace, name).await?;
         let claims = self.claims(&object["spec"], namespace, name, account.metadata.uid, binding, now);
         remarks.annotate("authentication.kubernetes.io/issued-credential-id", format!("JTI={}", claims.jti));
-        let header = Header {
-            typ: None,
-            alg: self.key.algorithm,
-            kid: Some(self.key.verifying.id.clone()),
-            ..Header::default()
-        };
-        let token = jsonwebtoken::encode(&header, &claims, &self.key.key)
+        let token = self
+            .key
+            .sign(&claims)
             .map_err(|error| Status::internal(format!("failed to generate token: {error}")))?;
         let seconds = object["spec"]["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);
         let expires =

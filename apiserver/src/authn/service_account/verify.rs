@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use jsonwebtoken::Validation;
 use knarr_api::time::SharedClock;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::claims::{Claims, NamedUid};
 use super::{groups, username};
@@ -52,7 +53,7 @@ fn rejected(why: impl Into<String>) -> Rejected {
 impl ServiceAccountTokens {
     /// The claims, if one of our keys signed them. Which algorithm to check is the key's to say, never the token's:
     /// `none` and confused algorithms do not reach a check at all.
-    fn signed(&self, token: &str) -> Result<Claims, Rejected> {
+    pub(super) fn signed<C: DeserializeOwned>(&self, token: &str) -> Result<C, Rejected> {
         let header = jsonwebtoken::decode_header(token).map_err(|e| rejected(e.to_string()))?;
         let keys = self.keys.load();
         let named = header.kid.as_deref();
@@ -63,7 +64,7 @@ impl ServiceAccountTokens {
             validation.validate_nbf = false;
             validation.validate_aud = false;
             validation.required_spec_claims.clear();
-            if let Ok(decoded) = jsonwebtoken::decode::<Claims>(token, &key.key, &validation) {
+            if let Ok(decoded) = jsonwebtoken::decode::<C>(token, &key.key, &validation) {
                 return Ok(decoded.claims);
             }
         }
@@ -206,7 +207,7 @@ impl TokenAuthenticator for ServiceAccountTokens {
         if !unchecked.is_ok_and(|claims| self.issuers.contains(&claims.iss)) {
             return Ok(None);
         }
-        let claims = self.signed(token)?;
+        let claims: Claims = self.signed(token)?;
         let private = &claims.kubernetes;
         if claims.sub != username(&private.namespace, &private.serviceaccount.name) {
             return Err(rejected("the token's subject does not match its service account"));

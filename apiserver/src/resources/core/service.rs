@@ -1,5 +1,6 @@
 //! Services: their cluster addresses and node ports are claimed from the cluster's pools.
 
+pub mod addresses;
 mod allocate;
 mod defaults;
 mod retype;

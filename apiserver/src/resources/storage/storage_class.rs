@@ -33,14 +33,7 @@ impl Strategy for StorageClass {
 fn validate(object: &Value) -> ErrorList {
     let mut errors = ErrorList::new();
     let root = At::root(object);
-    let provisioner = root.at("provisioner");
-    if provisioner.str().is_empty() {
-        errors.push(provisioner.required(""));
-    } else {
-        let lower = provisioner.str().to_lowercase();
-        let wrong = names::qualified_name(&lower).into_iter();
-        errors.extend(wrong.map(|wrong| provisioner.invalid_as(lower.as_str(), wrong)));
-    }
+    provisioner(&root.at("provisioner"), &mut errors);
     parameters(&root, &mut errors);
     if root.filled("reclaimPolicy") {
         root.at("reclaimPolicy").one_of(&mut errors, &["Delete", "Retain"]);
@@ -54,8 +47,19 @@ fn validate(object: &Value) -> ErrorList {
     errors
 }
 
+/// The name of who makes volumes.
+pub fn provisioner(at: &At<'_>, errors: &mut ErrorList) {
+    if at.str().is_empty() {
+        errors.push(at.required(""));
+        return;
+    }
+    let lower = at.str().to_lowercase();
+    let wrong = names::qualified_name(&lower).into_iter();
+    errors.extend(wrong.map(|wrong| at.invalid_as(lower.as_str(), wrong)));
+}
+
 /// What is handed to a driver as it is.
-fn parameters(root: &At<'_>, errors: &mut ErrorList) {
+pub fn parameters(root: &At<'_>, errors: &mut ErrorList) {
     let at = root.at("parameters");
     let count = at.value().and_then(Value::as_object).map_or(0, Map::len);
     if count > PARAMETERS_MAX {

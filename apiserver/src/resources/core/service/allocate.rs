@@ -1,16 +1,20 @@
 //! Cluster addresses and node ports of a Service.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use knarr_api::field::{Error, ErrorList, Path};
 use knarr_api::status::Status;
+use knarr_storage::Store;
 use serde_json::{Value, json};
 
+use super::addresses::{self, family};
 use crate::object;
-use crate::registry::{Claims, Context, Undo, has_host, host_count, invalid, nth_host, store_failure};
+use crate::registry::{Claim, Claims, Context, Registry, Undo, has_host, invalid, store_failure};
 
-const ADDRESSES: &str = "serviceips";
+/// Not a pool of claims: addresses are claimed as IPAddress objects.
+const ADDRESSES: &str = "ipaddresses";
 const NODE_PORTS: &str = "servicenodeports";
 
 pub fn service_type(service: &Value) -> &str {
@@ -60,7 +64,7 @@ fn node_ports(service: &Value) -> Vec<String> {
 
 /// What was claimed for a write that may yet fail.
 struct Claimed<'a> {
-    claims: &'a Claims,
+    registry: &'a Registry,
     holder: String,
     new: Vec<(&'static str, String)>,
 }
@@ -70,15 +74,20 @@ impl Claimed<'_> {
         if self.new.is_empty() {
             return None;
         }
-        let claims = self.claims.clone();
+        let (claims, store) = (self.registry.claims.clone(), self.registry.store.clone());
         let (holder, new) = (self.holder, self.new);
-        Some(Box::pin(async move { release(&claims, &holder, new).await }))
+        Some(Box::pin(async move { release(&claims, &store, &holder, new).await }))
     }
 }
 
-async fn release(claims: &Claims, holder: &str, what: Vec<(&'static str, String)>) {
+async fn release(claims: &Claims, store: &Arc<dyn Store>, holder: &str, what: Vec<(&'static str, String)>) {
+    let (namespace, name) = holder.split_once('/').unwrap_or(("", holder));
     for (pool, number) in what {
-        if let Err(error) = claims.release(pool, &number, holder).await {
+        let released = match pool {
+            ADDRESSES => addresses::release(store, &number, namespace, name).await,
+            _ => claims.release(pool, &number, holder).await,
+        };
+        if let Err(error) = released {
             tracing::warn!(pool, number, %error, "a claim could not be given back");
         }
     }
@@ -86,7 +95,7 @@ async fn release(claims: &Claims, holder: &str, what: Vec<(&'static str, String)
 
 /// Claims what the Service needs and does not hold through `old`, and writes it in.
 pub async fn begin(cx: &Context<'_>, service: &mut Value, old: Option<&Value>) -> Result<Undo, Status> {
-    let mut claimed = Claimed { claims: &cx.registry.claims, holder: holder(service), new: Vec::new() };
+    let mut claimed = Claimed { registry: cx.registry, holder: holder(service), new: Vec::new() };
     let done = claim(cx, service, old, &mut claimed).await;
     let undo = claimed.into_undo();
     match done {
@@ -146,12 +155,12 @@ async fn claim_addresses(
     let headless = given.first().is_some_and(|ip| ip == "None");
     if !headless {
         let held = old.map(addresses).unwrap_or_default();
-        for (at, range) in families.iter().enumerate() {
+        for (at, ranges) in families.iter().enumerate() {
             match given.get(at).filter(|ip| !ip.is_empty()) {
                 Some(ip) if held.contains(ip) => {}
-                Some(ip) => claim_address(service, range, ip, &given, claimed).await?,
+                Some(ip) => claim_address(cx, service, ranges, ip, &given, claimed).await?,
                 None => {
-                    let ip = claim_any_address(cx, service, range, claimed).await?;
+                    let ip = claim_any_address(cx, service, ranges, claimed).await?;
                     given.truncate(at);
                     given.push(ip);
                 }
@@ -164,34 +173,35 @@ async fn claim_addresses(
     Ok(())
 }
 
-fn family(range: &IpNet) -> &'static str {
-    if range.addr().is_ipv4() { "IPv4" } else { "IPv6" }
-}
-
-/// The ranges of the families that the Service is to have, and writes the families in.
-fn families(cx: &Context<'_>, service: &mut Value) -> Result<Vec<IpNet>, Status> {
-    let ranges = &cx.registry.pools.service_ranges;
+/// The families that the Service is to have, each with its ranges, and writes the families in.
+fn families(cx: &Context<'_>, service: &mut Value) -> Result<Vec<Vec<IpNet>>, Status> {
+    let ranges = addresses::ranges(cx.registry);
+    let mut known: Vec<&'static str> = Vec::new();
+    for range in &ranges {
+        if !known.contains(&family(range)) {
+            known.push(family(range));
+        }
+    }
     let wanted: Vec<String> = service
         .pointer("/spec/ipFamilies")
         .and_then(Value::as_array)
         .map(|list| list.iter().filter_map(Value::as_str).map(str::to_owned).collect())
         .unwrap_or_default();
     let path = Path::new("spec").child("ipFamilies");
-    let mut chosen = Vec::new();
+    let mut chosen: Vec<&'static str> = Vec::new();
     for (at, name) in wanted.iter().enumerate() {
-        let range = ranges.iter().find(|range| family(range) == name);
-        let range = range.ok_or_else(|| {
+        let found = known.iter().find(|family| *family == name).ok_or_else(|| {
             refuse(service, Error::invalid(&path.index(at), name, "not configured on this cluster"))
         })?;
-        chosen.push(*range);
+        chosen.push(found);
     }
     let spec = object::map_at(service, "spec");
     let policy = spec.get("ipFamilyPolicy").and_then(Value::as_str).unwrap_or_default().to_owned();
     let dual = matches!(policy.as_str(), "PreferDualStack" | "RequireDualStack") || chosen.len() > 1;
-    let count = if dual { ranges.len().min(2) } else { 1 };
-    for range in ranges {
-        if chosen.len() < count && !chosen.contains(range) {
-            chosen.push(*range);
+    let count = if dual { known.len().min(2) } else { 1 };
+    for family in known {
+        if chosen.len() < count && !chosen.contains(&family) {
+            chosen.push(family);
         }
     }
     if policy == "RequireDualStack" && chosen.len() < 2 {
@@ -202,60 +212,53 @@ fn families(cx: &Context<'_>, service: &mut Value) -> Result<Vec<IpNet>, Status>
     if policy.is_empty() {
         spec["ipFamilyPolicy"] = json!(if chosen.len() > 1 { "RequireDualStack" } else { "SingleStack" });
     }
-    spec["ipFamilies"] = chosen.iter().map(family).collect::<Vec<_>>().into();
-    Ok(chosen)
+    spec["ipFamilies"] = json!(chosen);
+    let of = |wanted: &str| ranges.iter().filter(|range| family(range) == wanted).copied().collect();
+    Ok(chosen.into_iter().map(of).collect())
 }
 
 async fn claim_address(
+    cx: &Context<'_>,
     service: &Value,
-    range: &IpNet,
+    ranges: &[IpNet],
     ip: &str,
     given: &[String],
     claimed: &mut Claimed<'_>,
 ) -> Result<(), Status> {
     let path = Path::new("spec").child("clusterIPs");
-    let fail = |why: String| {
+    let fail = |why: &str| {
         let detail = format!("failed to allocate IP {ip}: {why}");
         refuse(service, Error::invalid(&path, given.to_vec(), detail))
     };
-    let address: IpAddr = ip.parse().map_err(|_| fail("the provided IP is not an IP".to_owned()))?;
-    if !has_host(range, address) {
-        return Err(fail(format!(
-            "the provided network does not match the current range: the range of valid IPs is {range}"
-        )));
+    let address: IpAddr = ip.parse().map_err(|_| fail("the provided IP is not an IP"))?;
+    if !ranges.iter().any(|range| has_host(range, address)) {
+        return Err(fail("the provided network does not match the current range"));
     }
-    let free = claimed.claims.claim(ADDRESSES, ip, &claimed.holder).await.map_err(store_failure)?;
-    if !free {
-        return Err(fail("provided IP is already allocated".to_owned()));
+    match addresses::claim(cx, ip, service).await.map_err(store_failure)? {
+        Claim::Taken => return Err(fail("provided IP is already allocated")),
+        Claim::New if !cx.dry_run => claimed.new.push((ADDRESSES, ip.to_owned())),
+        Claim::New | Claim::Own => {}
     }
-    claimed.new.push((ADDRESSES, ip.to_owned()));
     Ok(())
 }
 
 async fn claim_any_address(
     cx: &Context<'_>,
     service: &Value,
-    range: &IpNet,
+    ranges: &[IpNet],
     claimed: &mut Claimed<'_>,
 ) -> Result<String, Status> {
-    let random = &*cx.registry.random;
-    let any = claimed
-        .claims
-        .claim_any(ADDRESSES, host_count(range), &claimed.holder, random, |n| nth_host(range, n));
-    match any.await.map_err(store_failure)? {
-        Some(ip) => {
-            claimed.new.push((ADDRESSES, ip.to_string()));
-            Ok(ip.to_string())
-        }
-        None => {
-            let path = Path::new("spec").child("clusterIPs");
-            let given = service.pointer("/spec/clusterIPs").cloned().unwrap_or_default();
-            Err(refuse(
-                service,
-                Error::invalid(&path, given, "failed to allocate a serviceIP: range is full"),
-            ))
+    for range in ranges {
+        if let Some(ip) = addresses::claim_any(cx, range, service).await.map_err(store_failure)? {
+            if !cx.dry_run {
+                claimed.new.push((ADDRESSES, ip.to_string()));
+            }
+            return Ok(ip.to_string());
         }
     }
+    let path = Path::new("spec").child("clusterIPs");
+    let given = service.pointer("/spec/clusterIPs").cloned().unwrap_or_default();
+    Err(refuse(service, Error::invalid(&path, given, "failed to allocate a serviceIP: range is full")))
 }
 
 async fn claim_node_ports(
@@ -301,7 +304,8 @@ async fn claim_port(
         let first = u64::from(*range.start());
         let count = u64::from(*range.end()) - first + 1;
         let random = &*cx.registry.random;
-        let any = claimed.claims.claim_any(NODE_PORTS, count, &claimed.holder, random, |n| first + n);
+        let any =
+            claimed.registry.claims.claim_any(NODE_PORTS, count, &claimed.holder, random, |n| first + n);
         let Some(port) = any.await.map_err(store_failure)? else {
             return Err(Status::internal("failed to allocate a nodePort: range is full"));
         };
@@ -321,10 +325,14 @@ async fn claim_port(
         );
         return Err(refuse(service, Error::invalid(path, given, detail)));
     }
-    if !claimed.claims.claim(NODE_PORTS, &text, &claimed.holder).await.map_err(store_failure)? {
-        return Err(refuse(service, Error::invalid(path, given, "provided port is already allocated")));
+    match claimed.registry.claims.claim(NODE_PORTS, &text, &claimed.holder).await.map_err(store_failure)? {
+        Claim::Taken => {
+            return Err(refuse(service, Error::invalid(path, given, "provided port is already allocated")));
+        }
+        // What the Service had before is not given back when this write fails.
+        Claim::Own => {}
+        Claim::New => claimed.new.push((NODE_PORTS, text)),
     }
-    claimed.new.push((NODE_PORTS, text));
     Ok(given)
 }
 
@@ -366,5 +374,6 @@ pub async fn release_dropped(cx: &Context<'_>, service: Option<&Value>, old: &Va
     let ips = addresses(old).into_iter().filter(|ip| !kept_ips.contains(ip)).map(|ip| (ADDRESSES, ip));
     let ports =
         node_ports(old).into_iter().filter(|port| !kept_ports.contains(port)).map(|port| (NODE_PORTS, port));
-    release(&cx.registry.claims, &holder(old), ips.chain(ports).collect()).await;
+    let (claims, store) = (&cx.registry.claims, &cx.registry.store);
+    release(claims, store, &holder(old), ips.chain(ports).collect()).await;
 }
