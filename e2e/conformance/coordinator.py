@@ -18,6 +18,10 @@ EARLY, GONE = 425, 410
 CLEANUP_SECONDS = 90
 
 
+class Stopped(Exception):
+    """Somebody asked the run to end."""
+
+
 class Coordinator:
     def __init__(self, command, workers, timeout, output):
         self.command = command
@@ -43,6 +47,8 @@ class Coordinator:
             for number in range(1, self.workers + 1):
                 self.processes.append(self.start(number, address))
             return self.results, self.wait()
+        except Stopped:
+            return self.results, False
         finally:
             self.end()
             server.shutdown()

@@ -58,11 +58,12 @@ pub fn decode(
 ) -> Result<Value, Status> {
     let format = negotiate::input(headers)?;
     let strict = validation != FieldValidation::Ignore;
-    let (gvk, decoded) = match expected.schema {
+    let (gvk, mut decoded) = match expected.schema {
         Some(schema) => decode_typed(body, format, expected, schema, strict)?,
         None => decode_untyped(body, format, expected, strict)?,
     };
     check_kind(&gvk, &expected.gvk)?;
+    set_kind(&mut decoded.value, &gvk);
     match validation {
         FieldValidation::Ignore => {}
         FieldValidation::Warn => decoded.strict_errors.into_iter().for_each(|warning| remarks.warn(warning)),
@@ -74,6 +75,14 @@ pub fn decode(
         }
     }
     Ok(decoded.value)
+}
+
+/// Clients may leave the kind out, or empty, since the path says it; what is kept and answered has it.
+fn set_kind(value: &mut Value, gvk: &GroupVersionKind) {
+    if let Some(object) = value.as_object_mut() {
+        object.insert("apiVersion".into(), gvk.api_version().into());
+        object.insert("kind".into(), gvk.kind.to_string().into());
+    }
 }
 
 fn decode_typed(
@@ -110,10 +119,7 @@ fn decode_untyped(
     let text = |field: &str| decoded.value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let meta = decode::TypeMeta { api_version: text("apiVersion"), kind: text("kind") };
     let gvk = meta.with_defaults(&expected.gvk).map_err(|error| refuse(None, error))?;
-    if let Some(object) = decoded.value.as_object_mut() {
-        object.insert("apiVersion".into(), gvk.api_version().into());
-        object.insert("kind".into(), gvk.kind.to_string().into());
-    }
+    set_kind(&mut decoded.value, &gvk);
     if let Some(custom) = expected.custom {
         let unknown = custom.clean(&mut decoded.value).map_err(Status::bad_request)?;
         if strict {
@@ -145,4 +151,24 @@ fn check_kind(given: &GroupVersionKind, expected: &GroupVersionKind) -> Result<(
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_without_kind_gets_the_one_of_its_path() {
+        let gvk = GroupVersionKind::new("", "v1", "ConfigMap");
+        let schema = knarr_api::schema::by_gvk("", "v1", "ConfigMap").expect("a known kind");
+        let expected = Expected { gvk, schema: Some(&schema), custom: None };
+        for body in [r#"{"metadata":{"name":"a"}}"#, r#"{"kind":"","apiVersion":"","metadata":{"name":"a"}}"#]
+        {
+            let (headers, remarks) = (HeaderMap::new(), Remarks::default());
+            let decoded =
+                decode(&headers, body.as_bytes(), &expected, FieldValidation::Ignore, &remarks).expect(body);
+            assert_eq!(decoded["kind"], "ConfigMap", "{body}");
+            assert_eq!(decoded["apiVersion"], "v1", "{body}");
+        }
+    }
 }
