@@ -127,7 +127,12 @@ impl control::Backend for Backend {
     async fn import(&self, archive: &Path) -> anyhow::Result<Vec<String>> {
         let file = std::fs::File::open(archive).with_context(|| format!("opening {}", archive.display()))?;
         let images = self.runtime.import_image(file).await?;
-        Ok(images.into_iter().flat_map(|image| shown(image).names).collect())
+        let names: Vec<String> = images.into_iter().flat_map(|image| shown(image).names).collect();
+        for name in &names {
+            // No registry may have it, so a full disk must not cost it.
+            self.runtime.pin_image(name).await.with_context(|| format!("keeping image {name}"))?;
+        }
+        Ok(names)
     }
 
     async fn pull(&self, reference: &str) -> anyhow::Result<Image> {
