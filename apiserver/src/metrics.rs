@@ -137,7 +137,9 @@ impl Metrics {
         for (resource, count) in stored {
             self.objects.with_label_values(&[resource]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
-        let families: Vec<proto::MetricFamily> = self.registry.gather();
+        let mut families: Vec<proto::MetricFamily> = self.registry.gather();
+        // What the other components of this process measure.
+        families.extend(prometheus::gather());
         let mut out = Vec::new();
         TextEncoder::new().encode(&families, &mut out)?;
         Ok(out)

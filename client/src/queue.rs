@@ -6,10 +6,11 @@
 //! about; it does not refuse keys.
 
 mod limiter;
+mod metrics;
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, HashSet, VecDeque},
+    collections::{BinaryHeap, HashMap, VecDeque},
     hash::Hash,
     time::Duration,
 };
@@ -21,6 +22,7 @@ use tokio::{
 };
 
 pub(crate) use self::limiter::Bucket;
+use self::metrics::Metrics;
 
 /// How failing keys are slowed down. The default is upstream's for controllers.
 #[derive(Debug, Clone, Copy)]
@@ -53,9 +55,10 @@ pub struct WorkQueue<T> {
 struct State<T> {
     /// Keys to hand out, in order; each is in `dirty` too.
     ready: VecDeque<T>,
-    /// Keys that need work, handed out or not.
-    dirty: HashSet<T>,
-    processing: HashSet<T>,
+    /// Keys that need work, handed out or not, and since when.
+    dirty: HashMap<T, Instant>,
+    /// Keys that are being worked on, and since when.
+    processing: HashMap<T, Instant>,
     /// Keys that become ready later; `due` holds the earliest time of each, later heap entries are void.
     delayed: BinaryHeap<Reverse<(Instant, u64)>>,
     delayed_keys: HashMap<u64, T>,
@@ -63,6 +66,7 @@ struct State<T> {
     next_id: u64,
     failures: HashMap<T, u32>,
     bucket: Bucket,
+    metrics: Option<Metrics>,
     stopping: bool,
 }
 
@@ -74,18 +78,28 @@ impl<T: Clone + Eq + Hash> Default for WorkQueue<T> {
 
 impl<T: Clone + Eq + Hash> WorkQueue<T> {
     pub fn new(config: QueueConfig) -> Self {
+        Self::build(config, None)
+    }
+
+    /// A queue that is measured under this name; queues of one name are measured together.
+    pub fn named(name: &'static str, config: QueueConfig) -> Self {
+        Self::build(config, Some(Metrics::of(name)))
+    }
+
+    fn build(config: QueueConfig, metrics: Option<Metrics>) -> Self {
         Self {
             config,
             state: Mutex::new(State {
                 ready: VecDeque::new(),
-                dirty: HashSet::new(),
-                processing: HashSet::new(),
+                dirty: HashMap::new(),
+                processing: HashMap::new(),
                 delayed: BinaryHeap::new(),
                 delayed_keys: HashMap::new(),
                 due: HashMap::new(),
                 next_id: 0,
                 failures: HashMap::new(),
                 bucket: Bucket::new(config.qps, config.burst),
+                metrics,
                 stopping: false,
             }),
             changed: Notify::new(),
@@ -180,11 +194,25 @@ impl<T: Clone + Eq + Hash> WorkQueue<T> {
 impl<T: Clone + Eq + Hash> State<T> {
     /// Whether a key became ready.
     fn add(&mut self, key: T) -> bool {
-        if self.stopping || !self.dirty.insert(key.clone()) || self.processing.contains(&key) {
+        if self.stopping || self.dirty.contains_key(&key) {
             return false;
         }
-        self.ready.push_back(key);
+        self.dirty.insert(key.clone(), Instant::now());
+        if let Some(metrics) = &self.metrics {
+            metrics.added();
+        }
+        if self.processing.contains_key(&key) {
+            return false;
+        }
+        self.push(key);
         true
+    }
+
+    fn push(&mut self, key: T) {
+        self.ready.push_back(key);
+        if let Some(metrics) = &self.metrics {
+            metrics.depth(1);
+        }
     }
 
     /// Whether the time at which the queue must next be looked at may have changed.
@@ -217,22 +245,33 @@ impl<T: Clone + Eq + Hash> State<T> {
 
     fn take(&mut self) -> Option<T> {
         let key = self.ready.pop_front()?;
-        self.dirty.remove(&key);
-        self.processing.insert(key.clone());
+        let now = Instant::now();
+        let since = self.dirty.remove(&key);
+        if let Some(metrics) = &self.metrics {
+            metrics.depth(-1);
+            metrics.waited(since.map_or(Duration::ZERO, |since| now - since));
+        }
+        self.processing.insert(key.clone(), now);
         Some(key)
     }
 
     /// Whether the key became ready again because it was added meanwhile.
     fn done(&mut self, key: &T) -> bool {
-        self.processing.remove(key);
-        if self.stopping || !self.dirty.contains(key) {
+        let since = self.processing.remove(key);
+        if let (Some(metrics), Some(since)) = (&self.metrics, since) {
+            metrics.worked(since.elapsed());
+        }
+        if self.stopping || !self.dirty.contains_key(key) {
             return false;
         }
-        self.ready.push_back(key.clone());
+        self.push(key.clone());
         true
     }
 
     fn retry_delay(&mut self, key: &T, config: &QueueConfig, now: Instant) -> Duration {
+        if let Some(metrics) = &self.metrics {
+            metrics.retried();
+        }
         let failures = self.failures.entry(key.clone()).or_insert(0);
         let own = config.base_delay.saturating_mul(1u32.checked_shl(*failures).unwrap_or(u32::MAX));
         *failures = failures.saturating_add(1);

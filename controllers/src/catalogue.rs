@@ -3,9 +3,10 @@
 use futures::future::BoxFuture;
 
 use crate::{
-    Context, cluster_roles, cron_jobs, daemon_sets, deployment, disruption, endpoint_mirroring,
-    endpoint_slices, endpoints, garbage, jobs, namespaces, nodes, pod_garbage, quota, replicas,
-    service_accounts, stateful_sets, ttl_after_finished, volumes,
+    Context, autoscaling, bootstrap_tokens, certificates, cluster_roles, cron_jobs, daemon_sets, deployment,
+    disruption, endpoint_mirroring, endpoint_slices, endpoints, garbage, jobs, namespaces, nodes,
+    pod_garbage, quota, replicas, resource_claims, service_accounts, service_cidrs, stateful_sets,
+    ttl_after_finished, volumes,
 };
 
 /// One controller: what it is called and how it is made.
@@ -13,10 +14,19 @@ use crate::{
 pub struct Descriptor {
     /// Upstream's name, as in `--controllers`.
     pub name: &'static str,
-    /// The service account in `kube-system` it acts as.
-    pub account: &'static str,
+    /// Who it acts as.
+    pub account: Account,
     /// Registers its handlers and gives the task that works until the context's shutdown.
     pub build: fn(Context) -> BoxFuture<'static, ()>,
+}
+
+/// Who a controller acts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Account {
+    /// A service account in `kube-system`.
+    Service(&'static str),
+    /// The user that upstream's controller manager is.
+    Manager,
 }
 
 const fn controller(
@@ -24,7 +34,7 @@ const fn controller(
     account: &'static str,
     build: fn(Context) -> BoxFuture<'static, ()>,
 ) -> Descriptor {
-    Descriptor { name, account, build }
+    Descriptor { name, account: Account::Service(account), build }
 }
 
 pub const CATALOGUE: &[Descriptor] = &[
@@ -44,6 +54,11 @@ pub const CATALOGUE: &[Descriptor] = &[
         "root-ca-cert-publisher",
         service_accounts::build_root_ca,
     ),
+    Descriptor {
+        name: "serviceaccount-token-controller",
+        account: Account::Manager,
+        build: service_accounts::legacy_tokens::build,
+    },
     controller("serviceaccount-controller", "service-account-controller", service_accounts::build),
     controller(
         "clusterrole-aggregation-controller",
@@ -79,4 +94,24 @@ pub const CATALOGUE: &[Descriptor] = &[
     controller("resourcequota-controller", "resourcequota-controller", quota::build),
     controller("ephemeral-volume-controller", "ephemeral-volume-controller", volumes::ephemeral::build),
     controller("local-storage-provisioner", "persistent-volume-binder", volumes::provisioner::build),
+    controller(
+        "certificatesigningrequest-approving-controller",
+        "certificate-controller",
+        certificates::approve::build,
+    ),
+    controller(
+        "certificatesigningrequest-signing-controller",
+        "certificate-controller",
+        certificates::sign::build,
+    ),
+    controller(
+        "certificatesigningrequest-cleaner-controller",
+        "certificate-controller",
+        certificates::clean::build,
+    ),
+    controller("horizontal-pod-autoscaler-controller", "horizontal-pod-autoscaler", autoscaling::build),
+    controller("service-cidr-controller", "service-cidrs-controller", service_cidrs::build),
+    controller("resourceclaim-controller", "resource-claim-controller", resource_claims::build),
+    controller("bootstrap-signer-controller", "bootstrap-signer", bootstrap_tokens::signer::build),
+    controller("token-cleaner-controller", "token-cleaner", bootstrap_tokens::cleaner::build),
 ];

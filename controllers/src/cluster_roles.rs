@@ -8,8 +8,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use knarr_client::{
-    Action, Api, Client, ObjectKey, Reconcile, SharedInformer, WorkQueue, error::is_not_found,
-    ownership::selector,
+    Action, Api, Client, ObjectKey, Reconcile, SharedInformer, error::is_not_found, ownership::selector,
 };
 use kube::{
     api::{Patch, PatchParams},
@@ -26,28 +25,15 @@ const WORKERS: usize = 5;
 const MANAGER: &str = "clusterrole-aggregation-controller";
 
 pub(crate) fn build(context: Context) -> BoxFuture<'static, ()> {
-    let roles = context.informers.informer::<ClusterRole>();
-    let queue = Arc::new(WorkQueue::<ObjectKey>::default());
-    {
-        let (queue, known) = (Arc::clone(&queue), roles.clone());
-        roles
-            .subscribe(move |change| {
-                // Any role may be part of any sum.
-                queue.add(ObjectKey::of(&**change.object()));
-                for role in known.filter(|role| role.aggregation_rule.is_some()) {
-                    queue.add(ObjectKey::of(&*role));
-                }
-            })
-            .forever();
-    }
-    let sync = Arc::new(Sync { roles: roles.clone(), client: context.client.clone() });
-    context.work(
-        "clusterrole-aggregation-controller",
-        WORKERS,
-        queue,
-        sync,
-        async move { roles.synced().await },
-    )
+    let mut wiring = context.wire("ClusterRoleAggregator");
+    let roles = wiring.root::<ClusterRole>();
+    let known = roles.clone();
+    // Any role may be part of any sum.
+    wiring.on(&roles, move |_| {
+        let sums = known.filter(|role| role.aggregation_rule.is_some());
+        sums.into_iter().map(|role| ObjectKey::of(&*role))
+    });
+    wiring.run(WORKERS, Sync { roles, client: context.client })
 }
 
 struct Sync {

@@ -14,15 +14,19 @@ use knarr_client::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::discovery::Resources;
+use crate::{TokenSigner, certificates::SigningAuthority, discovery::Resources};
 
 /// Settings of the controllers, already checked.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Config {
     /// Which controllers run: `*` for all, `name`, `-name`, as upstream's `--controllers`.
     pub controllers: Vec<String>,
     /// The certificates (PEM) that verify the API server, published to every namespace.
     pub root_ca: Option<String>,
+    /// Signs the requests for certificates that were approved; without it nobody does.
+    pub signing: Option<SigningAuthority>,
+    /// Signs the tokens kept in Secrets; without it those stay empty.
+    pub token_signer: Option<Arc<dyn TokenSigner>>,
     pub nodes: NodesConfig,
     /// How volumes on the nodes' own disks are removed; absent: there are none.
     pub local_storage: Option<LocalStorage>,
@@ -84,6 +88,8 @@ impl Default for Config {
         Self {
             controllers: vec!["*".to_owned()],
             root_ca: None,
+            signing: None,
+            token_signer: None,
             nodes: NodesConfig::default(),
             local_storage: None,
             terminated_pod_threshold: 12_500,

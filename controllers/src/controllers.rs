@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::{CATALOGUE, Config, Context, Descriptor, discovery::Follower};
+use crate::{Account, CATALOGUE, Config, Context, Descriptor, discovery::Follower};
 
 /// Pauses before a controller that panicked is started anew: doubling from the first to the last.
 const RESTART: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -31,8 +31,7 @@ impl Controllers {
         clock: SharedClock,
         random: SharedRandom,
     ) -> Self {
-        let manager = Identity::user("system:kube-controller-manager", &["system:authenticated"]);
-        let manager = clients.client(&manager);
+        let manager = clients.client(&identity(Account::Manager));
         let stop = CancellationToken::new();
         let informers = InformerFactory::new(manager.clone(), Arc::clone(&random));
         let follower = Follower::new(manager.clone(), &informers);
@@ -44,7 +43,7 @@ impl Controllers {
         let built = enabled
             .map(|descriptor| {
                 let context = Context {
-                    client: clients.client(&Identity::service_account("kube-system", descriptor.account)),
+                    client: clients.client(&identity(descriptor.account)),
                     informers: informers.clone(),
                     resources: resources.clone(),
                     events: events.clone(),
@@ -84,6 +83,13 @@ impl Controllers {
             }
         }
         self.informers.stop().await;
+    }
+}
+
+fn identity(account: Account) -> Identity {
+    match account {
+        Account::Service(name) => Identity::service_account("kube-system", name),
+        Account::Manager => Identity::user("system:kube-controller-manager", &["system:authenticated"]),
     }
 }
 

@@ -34,42 +34,37 @@ const COMPONENT: &str = "daemonset-controller";
 const WORKERS: usize = 2;
 
 pub(crate) fn build(context: Context) -> BoxFuture<'static, ()> {
-    let (sets, pods) = (context.informers.informer::<DaemonSet>(), context.informers.informer::<Pod>());
-    let (nodes, revisions) =
-        (context.informers.informer::<Node>(), context.informers.informer::<ControllerRevision>());
-    pods::index::by_controller(&pods);
-    let queue = Arc::new(WorkQueue::<ObjectKey>::default());
+    let mut wiring = context.wire("daemonset");
     let expectations = Arc::new(Expectations::new());
-    {
-        let (queue, expectations) = (Arc::clone(&queue), Arc::clone(&expectations));
-        sets.subscribe(move |change| {
-            let key = ObjectKey::of(&**change.object());
-            if matches!(change, Change::Deleted { .. }) {
-                expectations.forget(&key);
-            }
-            queue.add(key);
-        })
-        .forever();
-    }
-    follow_nodes(&nodes, &sets, &queue);
+    let sets = wiring.expectant_root::<DaemonSet>(&expectations);
+    let (pods, nodes) = (wiring.cache::<Pod>(), wiring.cache::<Node>());
+    let revisions = wiring.cache::<ControllerRevision>();
+    pods::index::by_controller(&pods);
+    follow_nodes(&nodes, &sets, &wiring.queue());
     let follower =
-        Follower { sets: sets.clone(), queue: Arc::clone(&queue), expectations: Arc::clone(&expectations) };
+        Follower { sets: sets.clone(), queue: wiring.queue(), expectations: Arc::clone(&expectations) };
     pods.subscribe(move |change| follower.follow(&change)).forever();
-    let recorder = context.recorder(COMPONENT);
-    let sync = Arc::new(Sync {
-        sets: sets.clone(),
-        pods: pods.clone(),
-        nodes: nodes.clone(),
-        revisions: Revisions { client: context.client.clone(), known: revisions.clone() },
+    let known = sets.clone();
+    wiring.on(&revisions, move |change| {
+        // One that is missed is made again, or another of the same template takes its place.
+        let Change::Deleted { last, .. } = change else { return None };
+        let owner = controller_of(&last.metadata).filter(|owner| owner.kind == "DaemonSet")?;
+        let set = known.get(last.namespace(), &owner.name)?;
+        (set.uid() == owner.uid).then(|| ObjectKey::of(&*set))
+    });
+    let control = PodControl { client: context.client.clone(), recorder: context.recorder(COMPONENT) };
+    let sync = Sync {
+        sets,
+        pods,
+        nodes,
+        revisions: Revisions { client: context.client.clone(), known: revisions },
         expectations,
         failures: Mutex::default(),
-        control: PodControl { client: context.client.clone(), recorder },
-        client: context.client.clone(),
-        clock: Arc::clone(&context.clock),
-    });
-    context.work(COMPONENT, WORKERS, queue, sync, async move {
-        tokio::join!(sets.synced(), pods.synced(), nodes.synced(), revisions.synced());
-    })
+        control,
+        client: context.client,
+        clock: context.clock,
+    };
+    wiring.run(WORKERS, sync)
 }
 
 /// A node concerns a set when it changes whether the set's pod belongs there.

@@ -17,13 +17,13 @@ mod sync;
 
 use std::sync::Arc;
 
-use futures::{FutureExt, future::BoxFuture};
+use futures::future::BoxFuture;
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     core::v1::Pod,
 };
 use knarr_client::{
-    Change, ObjectKey, SharedInformer, WorkQueue, object::controller_of, ownership::selector, runner,
+    Change, ObjectKey, SharedInformer, WorkQueue, object::controller_of, ownership::selector,
 };
 use kube::core::SelectorExt;
 
@@ -36,44 +36,32 @@ const COMPONENT: &str = "deployment-controller";
 const WORKERS: usize = 5;
 
 pub(crate) fn build(context: Context) -> BoxFuture<'static, ()> {
-    let deployments = context.informers.informer::<Deployment>();
-    let (sets, pods) = (context.informers.informer::<ReplicaSet>(), context.informers.informer::<Pod>());
+    let mut wiring = context.wire("deployment");
+    let deployments = wiring.root::<Deployment>();
+    let (sets, pods) = (wiring.cache::<ReplicaSet>(), wiring.cache::<Pod>());
     pods::index::by_controller(&pods);
-    let queue = Arc::new(WorkQueue::<ObjectKey>::default());
-    {
-        let queue = Arc::clone(&queue);
-        deployments.subscribe(move |change| queue.add(ObjectKey::of(&**change.object()))).forever();
-    }
     let mapper =
-        Arc::new(Mapper { deployments: deployments.clone(), sets: sets.clone(), queue: Arc::clone(&queue) });
+        Arc::new(Mapper { deployments: deployments.clone(), sets: sets.clone(), queue: wiring.queue() });
     {
         let mapper = Arc::clone(&mapper);
         sets.subscribe(move |change| mapper.set_changed(&change)).forever();
     }
-    {
-        let pods_now = pods.clone();
-        pods.subscribe(move |change| {
-            if let Change::Deleted { last, .. } = change {
-                mapper.pod_gone(last, &pods_now);
-            }
-        })
-        .forever();
-    }
-    let sync = Arc::new(Sync {
-        deployments: deployments.clone(),
-        sets: sets.clone(),
-        pods: pods.clone(),
-        recorder: context.recorder(COMPONENT),
-        client: context.client.clone(),
-        clock: Arc::clone(&context.clock),
-    });
-    async move {
-        let synced = async { tokio::join!(deployments.synced(), sets.synced(), pods.synced()) };
-        if context.shutdown.run_until_cancelled(synced).await.is_some() {
-            runner::run(COMPONENT, WORKERS, queue, sync, context.shutdown).await;
+    let known = pods.clone();
+    pods.subscribe(move |change| {
+        if let Change::Deleted { last, .. } = change {
+            mapper.pod_gone(last, &known);
         }
-    }
-    .boxed()
+    })
+    .forever();
+    let sync = Sync {
+        deployments,
+        sets,
+        pods,
+        recorder: context.recorder(COMPONENT),
+        client: context.client,
+        clock: context.clock,
+    };
+    wiring.run(WORKERS, sync)
 }
 
 /// Maps changes of children to the Deployments they concern.

@@ -69,6 +69,17 @@ impl Resources {
         first.into_values()
     }
 
+    /// The resources of a kind in any version, as their group prefers them.
+    pub(crate) fn of_group_kind(&self, group: &str, kind: &str) -> Vec<Arc<ResourceInfo>> {
+        let is_it = |resource: &&Arc<ResourceInfo>| resource.group == group && resource.kind == kind;
+        self.all.iter().filter(is_it).cloned().collect()
+    }
+
+    /// Whether a version of a group is there at all.
+    pub(crate) fn serves(&self, group: &str, version: &str) -> bool {
+        self.all.iter().any(|resource| resource.group == group && resource.version == version)
+    }
+
     /// The resource of a kind, in exactly that version.
     pub(crate) fn of_kind(&self, api_version: &str, kind: &str) -> Option<&Arc<ResourceInfo>> {
         self.all.iter().find(|resource| resource.kind == kind && resource.api_version() == api_version)

@@ -34,36 +34,25 @@ const WORKERS: usize = 5;
 const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
 
 pub(crate) fn build(context: Context) -> BoxFuture<'static, ()> {
-    let (jobs, pods) = (context.informers.informer::<Job>(), context.informers.informer::<Pod>());
-    pods::index::by_controller(&pods);
-    let queue = Arc::new(WorkQueue::<ObjectKey>::default());
+    let mut wiring = context.wire("job");
     let expectations = Arc::new(Expectations::new());
-    {
-        let (queue, expectations) = (Arc::clone(&queue), Arc::clone(&expectations));
-        jobs.subscribe(move |change| {
-            let key = ObjectKey::of(&**change.object());
-            if matches!(change, Change::Deleted { .. }) {
-                expectations.forget(&key);
-            }
-            queue.add(key);
-        })
-        .forever();
-    }
+    let jobs = wiring.expectant_root::<Job>(&expectations);
+    let pods = wiring.cache::<Pod>();
+    pods::index::by_controller(&pods);
     let follower =
-        Follower { jobs: jobs.clone(), queue: Arc::clone(&queue), expectations: Arc::clone(&expectations) };
+        Follower { jobs: jobs.clone(), queue: wiring.queue(), expectations: Arc::clone(&expectations) };
     pods.subscribe(move |change| follower.follow(&change)).forever();
-    let sync = Arc::new(Sync {
-        jobs: jobs.clone(),
-        pods: pods.clone(),
+    let control = PodControl { client: context.client.clone(), recorder: context.recorder(COMPONENT) };
+    let sync = Sync {
+        jobs,
+        pods,
         expectations,
         failures: Mutex::default(),
-        control: PodControl { client: context.client.clone(), recorder: context.recorder(COMPONENT) },
-        client: context.client.clone(),
-        clock: Arc::clone(&context.clock),
-    });
-    context.work(COMPONENT, WORKERS, queue, sync, async move {
-        tokio::join!(jobs.synced(), pods.synced());
-    })
+        control,
+        client: context.client,
+        clock: context.clock,
+    };
+    wiring.run(WORKERS, sync)
 }
 
 /// Whether a Job is over, one way or the other.

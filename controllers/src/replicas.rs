@@ -7,13 +7,13 @@ mod victims;
 
 use std::sync::Arc;
 
-use futures::{FutureExt, future::BoxFuture};
+use futures::future::BoxFuture;
 use k8s_openapi::api::{
     apps::v1::ReplicaSet,
     core::v1::{Pod, ReplicationController},
 };
 use knarr_client::{
-    Change, ObjectKey, SharedInformer, WorkQueue, expectations::Expectations, object::controller_of, runner,
+    Change, ObjectKey, SharedInformer, WorkQueue, expectations::Expectations, object::controller_of,
 };
 use kube::core::SelectorExt;
 
@@ -34,60 +34,18 @@ pub(crate) fn build_replication_controllers(context: Context) -> BoxFuture<'stat
 }
 
 fn build<O: Replicated>(context: Context) -> BoxFuture<'static, ()> {
-    let (owners, pods) = (context.informers.informer::<O>(), context.informers.informer::<Pod>());
+    let mut wiring = context.wire(O::QUEUE);
+    let expectations = Arc::new(Expectations::new());
+    let owners = wiring.expectant_root::<O>(&expectations);
+    let pods = wiring.cache::<Pod>();
     pods::index::by_controller(&pods);
     O::add_indices(&owners);
-    let queue = Arc::new(WorkQueue::<ObjectKey>::default());
-    let expectations = Arc::new(Expectations::new());
-    watch_owners(&owners, &queue, &expectations);
-    watch_pods(&owners, &pods, &queue, &expectations);
-    let sync = Arc::new(Sync {
-        owners: owners.clone(),
-        pods: pods.clone(),
-        expectations,
-        control: PodControl { client: context.client.clone(), recorder: context.recorder(O::COMPONENT) },
-        client: context.client.clone(),
-        clock: Arc::clone(&context.clock),
-    });
-    async move {
-        let synced = async { tokio::join!(owners.synced(), pods.synced()) };
-        if context.shutdown.run_until_cancelled(synced).await.is_some() {
-            runner::run(O::COMPONENT, WORKERS, queue, sync, context.shutdown).await;
-        }
-    }
-    .boxed()
-}
-
-fn watch_owners<O: Replicated>(
-    owners: &SharedInformer<O>,
-    queue: &Arc<WorkQueue<ObjectKey>>,
-    expectations: &Arc<Expectations>,
-) {
-    let (queue, expectations) = (Arc::clone(queue), Arc::clone(expectations));
-    owners
-        .subscribe(move |change| {
-            let key = ObjectKey::of(&**change.object());
-            if matches!(change, Change::Deleted { .. }) {
-                // Before a successor of the same name is looked at, what its predecessor awaited must be gone.
-                expectations.forget(&key);
-            }
-            queue.add(key);
-        })
-        .forever();
-}
-
-fn watch_pods<O: Replicated>(
-    owners: &SharedInformer<O>,
-    pods: &SharedInformer<Pod>,
-    queue: &Arc<WorkQueue<ObjectKey>>,
-    expectations: &Arc<Expectations>,
-) {
-    let mapper = PodMapper {
-        owners: owners.clone(),
-        queue: Arc::clone(queue),
-        expectations: Arc::clone(expectations),
-    };
+    let mapper =
+        PodMapper { owners: owners.clone(), queue: wiring.queue(), expectations: Arc::clone(&expectations) };
     pods.subscribe(move |change| mapper.map(&change)).forever();
+    let control = PodControl { client: context.client.clone(), recorder: context.recorder(O::COMPONENT) };
+    let sync = Sync { owners, pods, expectations, control, client: context.client, clock: context.clock };
+    wiring.run(WORKERS, sync)
 }
 
 /// Maps a change of a pod to the owners it concerns.

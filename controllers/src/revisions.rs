@@ -27,10 +27,13 @@ use crate::{
 
 /// The label that tells which revision a pod is of.
 pub(crate) const REVISION_LABEL: &str = "controller-revision-hash";
-const HASH_LABEL: &str = "controller.kubernetes.io/hash";
+pub(crate) const HASH_LABEL: &str = "controller.kubernetes.io/hash";
 
 /// A kind with a pod template whose history is kept.
 pub(crate) trait Revisioned: Owner + Clone + Debug + DeserializeOwned {
+    /// Where its revisions carry the short name of their template.
+    const HASH_LABEL: &'static str = HASH_LABEL;
+
     fn template(&self) -> &PodTemplateSpec;
     fn selector(&self) -> &LabelSelector;
     fn history_limit(&self) -> Option<i32>;
@@ -46,7 +49,9 @@ pub(crate) struct History {
 
 /// The short name of a template that a revision's label carries.
 pub(crate) fn hash_of(revision: &ControllerRevision) -> &str {
-    revision.metadata.labels.as_ref().and_then(|labels| labels.get(HASH_LABEL)).map_or("", String::as_str)
+    let labels = revision.metadata.labels.as_ref();
+    let hash = labels.and_then(|labels| labels.get(REVISION_LABEL).or_else(|| labels.get(HASH_LABEL)));
+    hash.map_or("", String::as_str)
 }
 
 /// The template as it was in a revision; `None` if the revision was not written by us.
@@ -78,7 +83,7 @@ fn make<O: Revisioned>(owner: &O, number: i64, collisions: i32) -> ControllerRev
     let hash = templates::hash(&data, Some(collisions));
     let mut labels =
         owner.template().metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
-    labels.insert(HASH_LABEL.to_owned(), hash.clone());
+    labels.insert(O::HASH_LABEL.to_owned(), hash.clone());
     ControllerRevision {
         metadata: ObjectMeta {
             name: Some(revision_name(owner.meta().name.as_deref().unwrap_or_default(), &hash)),

@@ -1,6 +1,8 @@
 //! The default service account of every namespace, and the ConfigMap with the cluster's root certificate.
 
-use std::{collections::BTreeMap, sync::Arc};
+pub(crate) mod legacy_tokens;
+
+use std::collections::BTreeMap;
 
 use futures::{FutureExt, future::BoxFuture};
 use k8s_openapi::{
@@ -9,12 +11,12 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use knarr_client::{
-    Action, Api, Cached, Change, Client, ObjectKey, Reconcile, SharedInformer, WorkQueue,
+    Action, Api, Cached, Change, Client, ObjectKey, Reconcile, SharedInformer,
     error::{is_already_exists, is_namespace_terminating, is_not_found},
-    runner,
 };
 use kube::{Resource, api::PostParams};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::{
     Context,
@@ -26,12 +28,18 @@ const ROOT_CA: &str = "kube-root-ca.crt";
 const ROOT_CA_KEY: &str = "ca.crt";
 const WORKERS: usize = 2;
 
+/// Signs the claims of a token with the cluster's key.
+pub trait TokenSigner: Send + Sync + 'static {
+    /// The signed token in its compact form, or why there is none.
+    fn sign(&self, claims: &Value) -> Result<String, String>;
+}
+
 pub(crate) fn build(context: Context) -> BoxFuture<'static, ()> {
     let make = |namespace: &str| ServiceAccount {
         metadata: named(namespace, DEFAULT_ACCOUNT),
         ..Default::default()
     };
-    build_keeper("service-account-controller", context, DEFAULT_ACCOUNT, make, |_, _| false)
+    build_keeper("serviceaccount", context, DEFAULT_ACCOUNT, make, |_, _| false)
 }
 
 /// Publishes the configured certificate; does nothing if there is none.
@@ -47,7 +55,7 @@ pub(crate) fn build_root_ca(context: Context) -> BoxFuture<'static, ()> {
         ConfigMap { metadata, data: Some(wanted.clone()), ..ConfigMap::default() }
     };
     build_keeper(
-        "root-ca-certificate-publisher",
+        "root_ca_cert_publisher",
         context,
         ROOT_CA,
         make,
@@ -90,38 +98,15 @@ fn build_keeper<K: Kept>(
     make: impl Fn(&str) -> K + Send + Sync + 'static,
     correct: fn(&mut K, &K) -> bool,
 ) -> BoxFuture<'static, ()> {
-    let (namespaces, objects) =
-        (context.informers.informer::<Namespace>(), context.informers.informer::<K>());
-    let queue = Arc::new(WorkQueue::<ObjectKey>::default());
-    {
-        let queue = Arc::clone(&queue);
-        namespaces.subscribe(move |change| queue.add(ObjectKey::of(&**change.object()))).forever();
-    }
-    {
-        let queue = Arc::clone(&queue);
-        objects
-            .subscribe(move |change| {
-                if change.object().name() == name && !matches!(change, Change::Added(_)) {
-                    queue.add(ObjectKey::cluster(change.object().namespace()));
-                }
-            })
-            .forever();
-    }
-    let keeper = Arc::new(Keeper {
-        namespaces: namespaces.clone(),
-        objects: objects.clone(),
-        client: context.client.clone(),
-        name,
-        make: Box::new(make),
-        correct,
+    let mut wiring = context.wire(component);
+    let (namespaces, objects) = (wiring.root::<Namespace>(), wiring.cache::<K>());
+    wiring.on(&objects, move |change| {
+        let object = change.object();
+        let concerns = object.name() == name && !matches!(change, Change::Added(_));
+        concerns.then(|| ObjectKey::cluster(object.namespace()))
     });
-    async move {
-        let synced = async { tokio::join!(namespaces.synced(), objects.synced()) };
-        if context.shutdown.run_until_cancelled(synced).await.is_some() {
-            runner::run(component, WORKERS, queue, keeper, context.shutdown).await;
-        }
-    }
-    .boxed()
+    let keeper = Keeper { namespaces, objects, client: context.client, name, make: Box::new(make), correct };
+    wiring.run(WORKERS, keeper)
 }
 
 /// Keeps one object in every namespace.

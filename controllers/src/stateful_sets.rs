@@ -22,31 +22,27 @@ use knarr_client::{
 use kube::core::SelectorExt;
 
 use self::sync::Sync;
-use crate::{Context, context::follow, pods, revisions::Revisions};
+use crate::{Context, pods, revisions::Revisions};
 
 const COMPONENT: &str = "statefulset-controller";
 const WORKERS: usize = 5;
 
 pub(crate) fn build(context: Context) -> BoxFuture<'static, ()> {
-    let (sets, pods) = (context.informers.informer::<StatefulSet>(), context.informers.informer::<Pod>());
-    let revisions = context.informers.informer::<ControllerRevision>();
-    let claims = context.informers.informer::<PersistentVolumeClaim>();
+    let mut wiring = context.wire("statefulset");
+    let (sets, pods) = (wiring.root::<StatefulSet>(), wiring.cache::<Pod>());
+    let (revisions, claims) = (wiring.cache::<ControllerRevision>(), wiring.cache::<PersistentVolumeClaim>());
     pods::index::by_controller(&pods);
-    let queue = Arc::new(WorkQueue::<ObjectKey>::default());
-    follow(&sets, &queue);
-    follow_pods(&pods, &sets, &queue);
-    let sync = Arc::new(Sync {
-        sets: sets.clone(),
-        pods: pods.clone(),
-        claims: claims.clone(),
-        revisions: Revisions { client: context.client.clone(), known: revisions.clone() },
+    follow_pods(&pods, &sets, &wiring.queue());
+    let sync = Sync {
+        sets,
+        pods,
+        claims,
+        revisions: Revisions { client: context.client.clone(), known: revisions },
         recorder: context.recorder(COMPONENT),
-        client: context.client.clone(),
-        clock: Arc::clone(&context.clock),
-    });
-    context.work(COMPONENT, WORKERS, queue, sync, async move {
-        tokio::join!(sets.synced(), pods.synced(), revisions.synced(), claims.synced());
-    })
+        client: context.client,
+        clock: context.clock,
+    };
+    wiring.run(WORKERS, sync)
 }
 
 fn follow_pods(

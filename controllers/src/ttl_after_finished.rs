@@ -1,14 +1,12 @@
 //! Removing Jobs some time after they ended.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use knarr_api::time::SharedClock;
-use knarr_client::{
-    Action, Api, Cached, Client, ObjectKey, Reconcile, SharedInformer, WorkQueue, error::is_not_found,
-};
+use knarr_client::{Action, Api, Cached, Client, ObjectKey, Reconcile, SharedInformer, error::is_not_found};
 use kube::api::{DeleteParams, Preconditions, PropagationPolicy};
 
 use crate::{
@@ -20,24 +18,14 @@ use crate::{
 const WORKERS: usize = 5;
 
 pub(crate) fn build(context: Context) -> BoxFuture<'static, ()> {
-    let jobs = context.informers.informer::<Job>();
-    let queue = Arc::new(WorkQueue::<ObjectKey>::default());
-    {
-        let queue = Arc::clone(&queue);
-        jobs.subscribe(move |change| {
-            let job = change.object();
-            if ttl(job).is_some() && is_finished(job) && job.metadata.deletion_timestamp.is_none() {
-                queue.add(ObjectKey::of(&**job));
-            }
-        })
-        .forever();
-    }
-    let sync = Arc::new(Sync {
-        jobs: jobs.clone(),
-        client: context.client.clone(),
-        clock: Arc::clone(&context.clock),
+    let mut wiring = context.wire("ttl_jobs_to_delete");
+    let jobs = wiring.cache::<Job>();
+    wiring.on(&jobs, |change| {
+        let job = change.object();
+        let ends = ttl(job).is_some() && is_finished(job) && job.metadata.deletion_timestamp.is_none();
+        ends.then(|| ObjectKey::of(&**job))
     });
-    context.work("ttl-after-finished-controller", WORKERS, queue, sync, async move { jobs.synced().await })
+    wiring.run(WORKERS, Sync { jobs, client: context.client, clock: context.clock })
 }
 
 struct Sync {

@@ -22,6 +22,8 @@ const GENERATION_ANNOTATION: &str = "deprecated.daemonset.template.generation";
 const GENERATION_LABEL: &str = "pod-template-generation";
 
 impl Revisioned for DaemonSet {
+    const HASH_LABEL: &'static str = REVISION_LABEL;
+
     fn template(&self) -> &PodTemplateSpec {
         &self.spec.template
     }

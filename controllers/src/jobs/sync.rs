@@ -26,7 +26,7 @@ use super::{
     FINALIZER,
     finish::{self, Ending},
     manage::{self, Plan},
-    tally::{self, Tally},
+    tally::{self, Stage, Tally},
     verdict::{self, has_finalizer},
 };
 use crate::{
@@ -102,8 +102,13 @@ impl Sync {
             before.start_time = Some(Time(now));
         }
         let decided = finish::decided(look.job);
-        let over = decided.is_some() || look.job.metadata.deletion_timestamp.is_some();
-        let mut tally = tally::count(look.spec, &before, look.pods, over);
+        let stage = match &decided {
+            Some(ending) if ending.success => Stage::Succeeded,
+            Some(_) => Stage::Failed,
+            None if look.job.metadata.deletion_timestamp.is_some() => Stage::Failed,
+            None => Stage::Running,
+        };
+        let mut tally = tally::count(look.spec, &before, look.pods, stage);
         let active = manage::active(look.pods);
         let terminating = look.pods.iter().filter(|pod| pods::is_terminating(pod)).count();
         let ending = decided.or_else(|| finish::decide(look.spec, &tally, look.pods, now));

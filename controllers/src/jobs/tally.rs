@@ -40,8 +40,18 @@ pub(super) struct Tally {
     pub(super) retry: BTreeMap<u32, Arc<Pod>>,
 }
 
-/// Counts the pods. `over`: its end is decided or it goes away, so no pod is waited for.
-pub(super) fn count(spec: &JobSpec, status: &JobStatus, pods: &[Arc<Pod>], over: bool) -> Tally {
+/// How far a Job has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Running,
+    /// It has succeeded; the pods that are left are of no interest.
+    Succeeded,
+    /// It has failed or goes away; the pods that are left have failed with it.
+    Failed,
+}
+
+/// Counts the pods. No pod is waited for once the end is decided.
+pub(super) fn count(spec: &JobSpec, status: &JobStatus, pods: &[Arc<Pod>], stage: Stage) -> Tally {
     let completions = u32::try_from(spec.completions.unwrap_or(0)).unwrap_or(0);
     let mut tally = Tally {
         status: status.clone(),
@@ -59,7 +69,7 @@ pub(super) fn count(spec: &JobSpec, status: &JobStatus, pods: &[Arc<Pod>], over:
     if is_indexed(spec) {
         tally.find_failed_indexes(spec, pods);
     }
-    tally.take_ended(spec, pods, over);
+    tally.take_ended(spec, pods, stage);
     tally.sum(spec);
     tally
 }
@@ -84,7 +94,8 @@ impl Tally {
     }
 
     /// Notes the pods that ended.
-    fn take_ended(&mut self, spec: &JobSpec, pods: &[Arc<Pod>], over: bool) {
+    fn take_ended(&mut self, spec: &JobSpec, pods: &[Arc<Pod>], stage: Stage) {
+        let over = stage != Stage::Running;
         let mut noted = 0;
         for pod in pods.iter().filter(|pod| has_finalizer(pod)) {
             if noted >= MOST_UNCOUNTED {
@@ -104,8 +115,10 @@ impl Tally {
             self.release.push(Arc::clone(pod));
             noted += usize::from(if has_succeeded(pod) {
                 self.note_success(spec, pod)
-            } else {
+            } else if failed || stage == Stage::Failed {
                 self.note_failure(spec, pod)
+            } else {
+                false
             });
         }
     }
@@ -234,7 +247,7 @@ mod tests {
                 outcomes.iter().enumerate().map(|(i, &good)| held(&i.to_string(), phase(good), true)).collect();
             let mut may_go: BTreeSet<String> = BTreeSet::new();
             for (pick, write) in order {
-                let tally = count(&spec, &status, &pods, false);
+                let tally = count(&spec, &status, &pods, Stage::Running);
                 if write {
                     may_go = tally.release.iter().map(|pod| pod.name().to_owned()).collect();
                     status = tally.status;
@@ -245,7 +258,7 @@ mod tests {
                 }
             }
             for _ in 0..3 {
-                let tally = count(&spec, &status, &pods, false);
+                let tally = count(&spec, &status, &pods, Stage::Running);
                 status = tally.status;
                 pods = pods.iter().map(|pod| held(pod.name(), crate::pods::phase(pod), false)).collect();
             }

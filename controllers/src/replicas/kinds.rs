@@ -33,6 +33,8 @@ pub(super) trait Replicated:
     + Sync
     + 'static
 {
+    /// What its queue is called.
+    const QUEUE: &'static str;
     /// Who signs its Events.
     const COMPONENT: &'static str;
     /// Whether the status says how many pods are on their way out.
@@ -60,6 +62,7 @@ fn count(replicas: Option<i32>) -> usize {
 const BY_CONTROLLER: &str = "controller";
 
 impl Replicated for ReplicaSet {
+    const QUEUE: &'static str = "replicaset";
     const COMPONENT: &'static str = "replicaset-controller";
     const REPORTS_TERMINATING: bool = true;
 
@@ -120,6 +123,7 @@ impl Replicated for ReplicaSet {
 }
 
 impl Replicated for ReplicationController {
+    const QUEUE: &'static str = "replicationmanager";
     const COMPONENT: &'static str = "replication-controller";
     const REPORTS_TERMINATING: bool = false;
 

@@ -3,12 +3,9 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::{
-        apps::v1::{ControllerRevision, StatefulSet},
-        core::v1::Pod,
-    },
-    apimachinery::pkg::util::intstr::IntOrString,
+use k8s_openapi::api::{
+    apps::v1::{ControllerRevision, StatefulSet},
+    core::v1::Pod,
 };
 use knarr_client::Cached;
 
@@ -172,25 +169,41 @@ impl View<'_> {
 
     /// Replaces pods of other revisions, from the highest ordinal down to the partition.
     fn roll(&self, places: &Places, steps: &mut Vec<Step>) -> Result<(), Error> {
+        let from = partition(self.set).unwrap_or(0).min(places.wanted.len());
+        let candidates = &places.wanted[from..];
         let rolling =
             self.set.spec.update_strategy.as_ref().and_then(|strategy| strategy.rolling_update.as_ref());
-        let limit =
-            rolling.and_then(|rolling| rolling.max_unavailable.clone()).unwrap_or(IntOrString::Int(1));
-        let total = i32::try_from(places.wanted.len()).unwrap_or(i32::MAX);
-        let limit = usize::try_from(scaled(&limit, total, false)?.max(1)).unwrap_or(1);
-        let sick = |place: &&Option<Arc<Pod>>| place.as_ref().is_none_or(|pod| !self.is_available(pod));
-        let mut room = limit.saturating_sub(places.wanted.iter().filter(sick).count());
-        let from = partition(self.set).unwrap_or(0).min(places.wanted.len());
-        for pod in places.wanted[from..].iter().rev().flatten() {
-            if room == 0 {
-                break;
+        match rolling.and_then(|rolling| rolling.max_unavailable.as_ref()) {
+            Some(limit) => {
+                let total = i32::try_from(places.wanted.len()).unwrap_or(i32::MAX);
+                let limit = usize::try_from(scaled(limit, total, false)?.max(1)).unwrap_or(1);
+                let sick = places.wanted.iter().filter(|place| self.is_sick(place.as_ref())).count();
+                let old = candidates.iter().rev().flatten().filter(|pod| self.is_old(pod));
+                steps.extend(old.take(limit.saturating_sub(sick)).map(|pod| Step::Delete(Arc::clone(pod))));
             }
-            if identity::revision(pod) != self.update.name() && !is_terminating(pod) {
-                steps.push(Step::Delete(Arc::clone(pod)));
-                room -= 1;
-            }
+            None => steps.extend(self.next_to_replace(candidates).map(Step::Delete)),
         }
         Ok(())
+    }
+
+    fn is_sick(&self, pod: Option<&Arc<Pod>>) -> bool {
+        pod.is_none_or(|pod| !self.is_available(pod))
+    }
+
+    fn is_old(&self, pod: &Pod) -> bool {
+        identity::revision(pod) != self.update.name() && !is_terminating(pod)
+    }
+
+    /// The highest pod of another revision, be it well or not, once all above it are well.
+    fn next_to_replace(&self, candidates: &[Option<Arc<Pod>>]) -> Option<Arc<Pod>> {
+        for place in candidates.iter().rev() {
+            match place {
+                Some(pod) if self.is_old(pod) => return Some(Arc::clone(pod)),
+                place if self.is_sick(place.as_ref()) => return None,
+                _ => {}
+            }
+        }
+        None
     }
 }
 
@@ -288,6 +301,20 @@ mod tests {
         let done = [old[0].clone(), member(&set, 1, "new", true), member(&set, 2, "new", true)];
         assert!(plan(&set, &done).is_empty());
         assert_eq!(plan(&set, &done[1..]), ["create 0 old"]);
+    }
+
+    #[test]
+    fn a_sick_old_pod_of_a_parallel_set_is_replaced_when_its_turn_comes() {
+        let mut set = set(3, true, 0);
+        let sick = member(&set, 2, "old", false);
+        let (low, middle) = (member(&set, 0, "old", true), member(&set, 1, "old", true));
+        assert_eq!(plan(&set, &[low.clone(), middle.clone(), sick]), ["delete db-2"]);
+        let new = member(&set, 2, "new", false);
+        assert!(plan(&set, &[low.clone(), middle.clone(), new]).is_empty(), "the new one is waited for");
+        let rolling = set.spec.update_strategy.as_mut().unwrap().rolling_update.as_mut().unwrap();
+        rolling.max_unavailable = Some(k8s_openapi::apimachinery::pkg::util::intstr::IntOrString::Int(2));
+        let well = member(&set, 2, "old", true);
+        assert_eq!(plan(&set, &[low, middle, well]), ["delete db-2", "delete db-1"]);
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   claim   Pending --volume found, both written--> Bound --volume gone--> Lost
-//!   volume  Available --> Bound --claim gone--> Released
+//!   volume  Available --> Bound --claim gone--> Released --nobody can delete it--> Failed
 //! ```
 //!
 //! A binding is written in four steps (the volume names the claim, the volume is bound, the claim names the volume,
@@ -10,6 +10,7 @@
 //! half bound.
 
 mod fit;
+mod reclaim;
 
 use std::{fmt, sync::Arc};
 
@@ -23,7 +24,7 @@ use k8s_openapi::{
 };
 use knarr_api::time::SharedClock;
 use knarr_client::{
-    Action, Api, Cached, Client, ObjectKey, Reconcile, SharedInformer, WorkQueue,
+    Action, Api, Cached, Client, ObjectKey, Reconcile, SharedInformer,
     error::is_not_found,
     events::{EventRecorder, EventType},
     object::object_reference,
@@ -63,53 +64,36 @@ impl fmt::Display for Key {
 }
 
 pub(crate) fn build(context: Context) -> BoxFuture<'static, ()> {
-    let (volumes, claims) = (
-        context.informers.informer::<PersistentVolume>(),
-        context.informers.informer::<PersistentVolumeClaim>(),
-    );
-    let classes = context.informers.informer::<StorageClass>();
-    let queue = Arc::new(WorkQueue::<Key>::default());
-    {
-        let (queue, claims) = (Arc::clone(&queue), claims.clone());
-        volumes
-            .subscribe(move |change| {
-                let volume = change.object();
-                queue.add(Key::Volume(volume.name().into()));
-                match claim_ref(volume) {
-                    Some(claim) => queue.add(Key::Claim(key_of(claim))),
-                    // Any claim that waits may want it.
-                    None => waiting(&claims).for_each(|key| queue.add(key)),
-                }
-            })
-            .forever();
-    }
-    {
-        let queue = Arc::clone(&queue);
-        claims
-            .subscribe(move |change| {
-                let claim = change.object();
-                queue.add(Key::Claim(ObjectKey::of(&**claim)));
-                if !volume_name(claim).is_empty() {
-                    queue.add(Key::Volume(volume_name(claim).into()));
-                }
-            })
-            .forever();
-    }
-    {
-        let (queue, claims) = (Arc::clone(&queue), claims.clone());
-        classes.subscribe(move |_| waiting(&claims).for_each(|key| queue.add(key))).forever();
-    }
-    let sync = Arc::new(Sync {
-        volumes: volumes.clone(),
-        claims: claims.clone(),
-        classes: classes.clone(),
-        client: context.client.clone(),
-        clock: Arc::clone(&context.clock),
-        recorder: context.recorder(COMPONENT),
+    let mut wiring = context.wire("volumes");
+    let (volumes, claims) = (wiring.cache::<PersistentVolume>(), wiring.cache::<PersistentVolumeClaim>());
+    let classes = wiring.cache::<StorageClass>();
+    let all = claims.clone();
+    wiring.on(&volumes, move |change| {
+        let volume = change.object();
+        let concerned: Vec<_> = match claim_ref(volume) {
+            Some(claim) => vec![Key::Claim(key_of(claim))],
+            // Any claim that waits may want it.
+            None => waiting(&all).collect(),
+        };
+        [Key::Volume(volume.name().into())].into_iter().chain(concerned)
     });
-    context.work("persistentvolume-binder-controller", WORKERS, queue, sync, async move {
-        tokio::join!(volumes.synced(), claims.synced(), classes.synced());
-    })
+    wiring.on(&claims, |change| {
+        let claim = change.object();
+        let volume = Some(volume_name(claim)).filter(|name| !name.is_empty());
+        let volume = volume.map(|name| Key::Volume(name.into()));
+        [Key::Claim(ObjectKey::of(&**claim))].into_iter().chain(volume)
+    });
+    let all = claims.clone();
+    wiring.on(&classes, move |_| waiting(&all));
+    let sync = Sync {
+        volumes,
+        claims,
+        classes,
+        recorder: context.recorder(COMPONENT),
+        client: context.client,
+        clock: context.clock,
+    };
+    wiring.run(WORKERS, sync)
 }
 
 fn waiting(claims: &SharedInformer<PersistentVolumeClaim>) -> impl Iterator<Item = Key> + use<> {
@@ -340,7 +324,7 @@ impl Sync {
             }
         };
         match claim {
-            None => self.set_volume(volume, "Released").await,
+            None => self.release(volume).await,
             Some(claim) if volume_name(&claim) == volume.name() => self.set_volume(volume, "Bound").await,
             // Its own look goes on with the binding.
             Some(claim) if volume_name(&claim).is_empty() => Ok(()),

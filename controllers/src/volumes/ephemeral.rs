@@ -1,14 +1,12 @@
 //! Making the claims that pods ask for in their own ephemeral volumes; each goes with its pod.
 
-use std::sync::Arc;
-
 use futures::future::BoxFuture;
 use k8s_openapi::{
     api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimTemplate, Pod},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use knarr_client::{
-    Action, Api, Cached, Change, Client, ObjectKey, Reconcile, SharedInformer, WorkQueue,
+    Action, Api, Cached, Change, Client, ObjectKey, Reconcile, SharedInformer,
     error::{is_already_exists, is_namespace_terminating, message},
     events::{EventRecorder, EventType},
     object::{controller_of, controller_reference},
@@ -24,42 +22,21 @@ use crate::{
 const WORKERS: usize = 5;
 
 pub(crate) fn build(context: Context) -> BoxFuture<'static, ()> {
-    let (pods, claims) =
-        (context.informers.informer::<Pod>(), context.informers.informer::<PersistentVolumeClaim>());
-    let queue = Arc::new(WorkQueue::<ObjectKey>::default());
-    {
-        let queue = Arc::clone(&queue);
-        pods.subscribe(move |change| {
-            let pod = change.object();
-            if wanted(pod).next().is_some()
-                && pods::is_active(pod)
-                && !matches!(change, Change::Deleted { .. })
-            {
-                queue.add(ObjectKey::of(&**pod));
-            }
-        })
-        .forever();
-    }
-    {
-        let queue = Arc::clone(&queue);
-        claims
-            .subscribe(move |change| {
-                let Change::Deleted { last, .. } = change else { return };
-                if let Some(owner) = controller_of(&last.metadata).filter(|owner| owner.kind == "Pod") {
-                    queue.add(ObjectKey::new(last.namespace(), owner.name.as_str()));
-                }
-            })
-            .forever();
-    }
-    let sync = Arc::new(Sync {
-        pods: pods.clone(),
-        claims: claims.clone(),
-        client: context.client.clone(),
-        recorder: context.recorder("ephemeral_volume"),
+    let mut wiring = context.wire("ephemeral_volume");
+    let (pods, claims) = (wiring.cache::<Pod>(), wiring.cache::<PersistentVolumeClaim>());
+    wiring.on(&pods, |change| {
+        let pod = change.object();
+        let gone = matches!(change, Change::Deleted { .. });
+        let concerned = wanted(pod).next().is_some() && pods::is_active(pod) && !gone;
+        concerned.then(|| ObjectKey::of(&**pod))
     });
-    context.work("ephemeral-volume-controller", WORKERS, queue, sync, async move {
-        tokio::join!(pods.synced(), claims.synced());
-    })
+    wiring.on(&claims, |change| {
+        let Change::Deleted { last, .. } = change else { return None };
+        let owner = controller_of(&last.metadata).filter(|owner| owner.kind == "Pod")?;
+        Some(ObjectKey::new(last.namespace(), owner.name.as_str()))
+    });
+    let recorder = context.recorder("ephemeral_volume");
+    wiring.run(WORKERS, Sync { pods, claims, client: context.client, recorder })
 }
 
 /// The names and templates of the claims a pod wants made.

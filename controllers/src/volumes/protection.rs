@@ -4,15 +4,12 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
-use knarr_client::{
-    Action, Api, Cached, Client, ObjectKey, Reconcile, SharedInformer, WorkQueue, error::is_not_found,
-};
+use knarr_client::{Action, Api, Cached, Client, ObjectKey, Reconcile, SharedInformer, error::is_not_found};
 use kube::api::{ListParams, PostParams};
 
 use super::volume_phase;
 use crate::{
     Context,
-    context::follow,
     error::{Error, Step},
     pods,
 };
@@ -67,28 +64,16 @@ fn uses(pod: &Pod, claim: &str) -> bool {
 }
 
 pub(crate) fn build_claims(context: Context) -> BoxFuture<'static, ()> {
-    let (claims, pods) =
-        (context.informers.informer::<PersistentVolumeClaim>(), context.informers.informer::<Pod>());
+    let mut wiring = context.wire("pvcprotection");
+    let (claims, pods) = (wiring.root::<PersistentVolumeClaim>(), wiring.cache::<Pod>());
     pods.add_index(BY_CLAIM, |pod| {
         claims_of(pod).into_iter().map(|claim| format!("{}/{claim}", pod.namespace())).collect()
     });
-    let queue = Arc::new(WorkQueue::<ObjectKey>::default());
-    follow(&claims, &queue);
-    {
-        let queue = Arc::clone(&queue);
-        pods.subscribe(move |change| {
-            let pod = change.object();
-            for claim in claims_of(pod) {
-                queue.add(ObjectKey::new(pod.namespace(), claim));
-            }
-        })
-        .forever();
-    }
-    let sync =
-        Arc::new(Claims { claims: claims.clone(), pods: pods.clone(), client: context.client.clone() });
-    context.work("persistentvolumeclaim-protection-controller", WORKERS, queue, sync, async move {
-        tokio::join!(claims.synced(), pods.synced());
-    })
+    wiring.on(&pods, |change| {
+        let pod = Arc::clone(change.object());
+        claims_of(&pod).into_iter().map(move |claim| ObjectKey::new(pod.namespace(), claim))
+    });
+    wiring.run(WORKERS, Claims { claims, pods, client: context.client })
 }
 
 struct Claims {
@@ -131,13 +116,9 @@ impl Claims {
 }
 
 pub(crate) fn build_volumes(context: Context) -> BoxFuture<'static, ()> {
-    let volumes = context.informers.informer::<PersistentVolume>();
-    let queue = Arc::new(WorkQueue::<ObjectKey>::default());
-    follow(&volumes, &queue);
-    let sync = Arc::new(Volumes { volumes: volumes.clone(), client: context.client.clone() });
-    context.work("persistentvolume-protection-controller", WORKERS, queue, sync, async move {
-        volumes.synced().await;
-    })
+    let mut wiring = context.wire("pvprotection");
+    let volumes = wiring.root::<PersistentVolume>();
+    wiring.run(WORKERS, Volumes { volumes, client: context.client })
 }
 
 struct Volumes {

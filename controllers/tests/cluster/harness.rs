@@ -39,6 +39,11 @@ impl Cluster {
     }
 
     pub async fn with(config: Config) -> Self {
+        Self::through(config, |client| client).await
+    }
+
+    /// A cluster whose controllers speak to the server through what `wrap` makes of their clients.
+    pub async fn through(config: Config, wrap: impl Fn(Client) -> Client + Send + Sync + 'static) -> Self {
         let server = Arc::new(TestServer::start().await);
         server.bootstrap().await;
         let client = server.client();
@@ -47,7 +52,7 @@ impl Cluster {
         // Every controller acts as itself, with nothing more than its role grants.
         let factory = {
             let server = Arc::clone(&server);
-            move |identity: &Identity| server.client_as(UserInfo::new(&identity.user, &identity.groups))
+            move |identity: &Identity| wrap(server.client_as(UserInfo::new(&identity.user, &identity.groups)))
         };
         let controllers = Controllers::build(config, &factory, Arc::new(TokioClock::new()), random.clone());
         let cluster = Self { client, stop, tasks, heartbeats: AtomicI64::new(0), _server: server };

@@ -18,7 +18,7 @@ use knarr_apiserver::stream::TcpDialer;
 use knarr_apiserver::user::UserInfo;
 use knarr_client::events::EventBroadcaster;
 use knarr_client::{Client, ClientFactory, Identity, InformerFactory};
-use knarr_controllers::{Controllers, NodesConfig, PodRange};
+use knarr_controllers::{Controllers, NodesConfig, PodRange, SigningAuthority, TokenSigner};
 use knarr_scheduler::Scheduler;
 use knarr_storage::{Embedded, Options, Store, compact_periodically};
 use tokio::net::TcpListener;
@@ -33,6 +33,9 @@ const COMPACTION_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Upstream's `--node-cidr-mask-size`: 254 pods a node.
 const NODE_PREFIX: u8 = 24;
+
+/// Upstream's `--cluster-signing-duration`.
+const SIGNING_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The administrator's certificate is written anew at every start.
 const ADMIN_LIFETIME: SignedDuration = SignedDuration::from_hours(24 * 365);
@@ -206,6 +209,15 @@ fn bootstrap_settings(settings: &Settings, pki: &Pki) -> bootstrap::Settings {
     }
 }
 
+/// The cluster's own key, as controllers may use it.
+struct Tokens(Arc<Pki>);
+
+impl TokenSigner for Tokens {
+    fn sign(&self, claims: &serde_json::Value) -> Result<String, String> {
+        self.0.service_accounts.sign(claims)
+    }
+}
+
 fn start_controllers(
     settings: &Settings,
     control_plane: &ControlPlane,
@@ -213,8 +225,17 @@ fn start_controllers(
 ) -> anyhow::Result<()> {
     let range = settings.cluster.pod_cidr().parse().context("pod range")?;
     let pod_ranges = vec![PodRange { range, node_prefix: NODE_PREFIX }];
+    let authority = settings.dir("pki").join("ca.key");
+    let authority =
+        std::fs::read_to_string(&authority).with_context(|| format!("reading {}", authority.display()))?;
     let config = knarr_controllers::Config {
         root_ca: Some(control_plane.pki.ca.pem().to_owned()),
+        signing: Some(SigningAuthority {
+            certificate_pem: control_plane.pki.ca.pem().to_owned(),
+            key_pem: authority,
+            lifetime: SIGNING_LIFETIME,
+        }),
+        token_signer: Some(Arc::new(Tokens(control_plane.pki.clone()))),
         nodes: NodesConfig { pod_ranges, ..NodesConfig::default() },
         local_storage: Some(hello::local_storage()),
         ..knarr_controllers::Config::default()
