@@ -82,9 +82,22 @@ pub struct Up {
     /// [default: 1, or as many as it has].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_NODES)))]
     pub nodes: Option<u8>,
+    #[command(flatten)]
+    pub extras: Extras,
     /// Do not add a context to the user's kubeconfig.
     #[arg(long)]
     pub no_merge_kubeconfig: bool,
+}
+
+/// What a cluster is started with besides the usual.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Extras {
+    /// A file with a KubeSchedulerConfiguration.
+    #[arg(long, value_name = "FILE")]
+    pub scheduler_config: Option<PathBuf>,
+    /// Add this many simulated nodes, whose pods run as annotations say and cost next to nothing.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub sim_nodes: u32,
 }
 
 /// Which cluster, and where it lives.
@@ -113,6 +126,8 @@ pub struct Down {
 pub struct Server {
     #[command(flatten)]
     pub place: Place,
+    #[command(flatten)]
+    pub extras: Extras,
     /// Started by `knarr up`: leave the terminal, and say on standard output when the node is Ready.
     #[arg(long, hide = true)]
     pub background: bool,

@@ -18,7 +18,9 @@ mod node;
 mod own_node;
 mod range;
 mod ready;
+mod scheduler;
 mod settings;
+mod sim_nodes;
 mod tasks;
 mod tokens;
 
@@ -47,10 +49,11 @@ pub fn run(args: cli::Server) -> anyhow::Result<ExitCode> {
         let mut registry = Registry::open()?;
         Cluster::resolve(&mut registry, &args.place)?
     };
+    let scheduler = scheduler::config(args.extras.scheduler_config.as_deref())?;
     let lock = Lock::take(&cluster.data_dir)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting threads")?;
-    let outcome = runtime.block_on(serve(cluster, args.background));
+    let outcome = runtime.block_on(serve(cluster, scheduler, &args));
     if args.background
         && let Err(error) = &outcome
     {
@@ -82,12 +85,16 @@ fn announce(line: &str) {
     let _gone = writeln!(out, "{}", line.replace('\n', " ")).and_then(|()| out.flush());
 }
 
-async fn serve(cluster: Cluster, background: bool) -> anyhow::Result<()> {
+async fn serve(
+    cluster: Cluster,
+    scheduler: knarr_scheduler::Config,
+    args: &cli::Server,
+) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let settings = Arc::new(Settings::of(cluster)?);
     let mut tasks = Tasks::default();
-    let started = start(&settings, &mut tasks, background);
+    let started = start(&settings, scheduler, &mut tasks, args);
     let outcome = tokio::select! {
         outcome = started => outcome,
         _ = terminate.recv() => Ok(Stop::Asked),
@@ -117,14 +124,20 @@ enum Stop {
     Asked,
 }
 
-async fn start(settings: &Arc<Settings>, tasks: &mut Tasks, background: bool) -> anyhow::Result<Stop> {
+async fn start(
+    settings: &Arc<Settings>,
+    scheduler: knarr_scheduler::Config,
+    tasks: &mut Tasks,
+    args: &cli::Server,
+) -> anyhow::Result<Stop> {
     let began = tokio::time::Instant::now();
-    let control_plane = Arc::new(control_plane::start(settings, tasks).await?);
+    let control_plane = Arc::new(control_plane::start(settings, scheduler, tasks).await?);
     let node = own_node::start(&settings.node()?, &control_plane, tasks).await?;
     backend::start(settings, &control_plane, &node, tasks)?;
     ready::wait(&control_plane.admin(), &settings.node_name).await?;
     tracing::info!(seconds = began.elapsed().as_secs_f64(), "node is ready");
-    if background {
+    sim_nodes::start(&control_plane, args.extras.sim_nodes, tasks).await?;
+    if args.background {
         announce("ready");
     }
     Ok(Stop::Started)

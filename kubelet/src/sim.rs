@@ -2,9 +2,11 @@
 //! there, containers start at once and run until they are stopped, told to end, or have run as long as their pod's
 //! annotation says.
 
+mod fleet;
 mod prober;
 mod state;
 
+pub use fleet::{Fleet, FleetError};
 pub use prober::SimProber;
 
 use std::net::Ipv4Addr;

@@ -1,11 +1,19 @@
 //! What the scheduler is configured with; names and defaults are KubeSchedulerConfiguration's.
 
+mod args;
+mod file;
+mod points;
+
 use std::time::Duration;
+
+pub use args::PluginArgs;
+pub use file::{ConfigurationError, KubeSchedulerConfiguration};
+pub use points::{Enabled, Points};
 
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Pods with this `spec.schedulerName` are ours.
-    pub scheduler_name: String,
+    /// One per scheduler name.
+    pub profiles: Vec<ProfileConfig>,
     /// How many of the feasible nodes are scored, in percent; 0 adapts to the cluster's size.
     pub percentage_of_nodes_to_score: u32,
     pub pod_initial_backoff: Duration,
@@ -14,10 +22,31 @@ pub struct Config {
     pub pod_max_in_unschedulable_pods: Duration,
 }
 
-impl Default for Config {
+/// How the pods of one `spec.schedulerName` are judged.
+#[derive(Debug, Clone)]
+pub struct ProfileConfig {
+    pub scheduler_name: String,
+    /// In place of the one for all.
+    pub percentage_of_nodes_to_score: Option<u32>,
+    pub points: Points,
+    pub args: PluginArgs,
+}
+
+impl Default for ProfileConfig {
     fn default() -> Self {
         Self {
             scheduler_name: "default-scheduler".to_owned(),
+            percentage_of_nodes_to_score: None,
+            points: Points::default(),
+            args: PluginArgs::default(),
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            profiles: vec![ProfileConfig::default()],
             percentage_of_nodes_to_score: 0,
             pod_initial_backoff: Duration::from_secs(1),
             pod_max_backoff: Duration::from_secs(10),

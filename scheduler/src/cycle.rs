@@ -1,195 +1,187 @@
 //! One decision: which of the nodes that can run a pod suits it best.
 
-use std::collections::BTreeMap;
+mod batch;
+mod diagnosis;
+mod judge;
+mod scoring;
+
+use std::sync::Arc;
 
 use knarr_api::time::SharedRandom;
 
-use crate::event::Events;
+use batch::Batch;
+pub use diagnosis::Diagnosis;
+pub use judge::{Judge, Trial};
+use scoring::Scoring;
+
+use crate::cluster::Cluster;
 use crate::object::Pod;
-use crate::plugins::{self, Filter, Reason, Score};
-use crate::state::{NodeInfo, State};
+use crate::preemption::{self, Preemption};
+use crate::profile::Profile;
+use crate::state::NodeInfo;
 
 /// With fewer nodes than this all are looked at, and of more at least this many.
 const MIN_FEASIBLE_NODES: usize = 100;
 /// The part of a very large cluster that is looked at even then, in percent.
 const MIN_PERCENTAGE: usize = 5;
 
-/// Why no node fits, as `kubectl describe` shows it, and what may change that.
+/// Why no node fits, as `kubectl describe` shows it, and what is done about it.
 #[derive(Debug)]
 pub struct Unschedulable {
     pub message: String,
-    pub retry_on: Events,
+    /// The plugins that said no; none if it was not for a plugin.
+    pub rejectors: Vec<&'static str>,
+    pub preemption: Preemption,
 }
 
 pub struct Cycle {
-    filters: Vec<Box<dyn Filter>>,
-    scores: Vec<Box<dyn Score>>,
-    percentage: u32,
     random: SharedRandom,
     /// Where the next search begins, so that all nodes get their turn.
     next_start: usize,
+    /// What the last evaluation found, for pods equal to the one it was about.
+    batch: Option<Batch>,
 }
 
 impl Cycle {
-    pub fn new(percentage: u32, random: SharedRandom) -> Self {
-        Self { filters: plugins::filters(), scores: plugins::scores(), percentage, random, next_start: 0 }
+    pub fn new(random: SharedRandom) -> Self {
+        Self { random, next_start: 0, batch: None }
     }
 
     /// The best node's name.
-    pub fn decide(&mut self, pod: &Pod, state: &State) -> Result<String, Unschedulable> {
-        if state.existing_nodes() == 0 {
-            let message = "no nodes available to schedule pods".to_owned();
-            return Err(Unschedulable { message, retry_on: Events::NODE_ADD });
+    pub fn decide(
+        &mut self,
+        pod: &Arc<Pod>,
+        profile: &Profile,
+        cluster: &mut Cluster,
+    ) -> Result<Arc<str>, Unschedulable> {
+        cluster.state.refresh_order();
+        let cluster = &*cluster;
+        if cluster.state.order().is_empty() {
+            return Err(Unschedulable {
+                message: "no nodes available to schedule pods".to_owned(),
+                rejectors: Vec::new(),
+                preemption: Preemption::ClearNomination,
+            });
         }
-        let feasible = self.find_feasible(pod, state)?;
-        Ok(self.pick_best(pod, &feasible).name.to_string())
+        let judge = match Judge::new(pod, profile, cluster) {
+            Ok(judge) => judge,
+            Err(diagnosis) => return Err(self.give_up(pod, profile, cluster, None, diagnosis)),
+        };
+        if let Some(batch) = self.batch.take_if(|batch| !batch.serves(pod, cluster)) {
+            drop(batch);
+        }
+        let next = self.batch.as_mut().and_then(|batch| batch.next(pod, &judge, profile, cluster));
+        if let Some(node) = next {
+            return Ok(node);
+        }
+        self.batch = None;
+        let feasible = match self.find_feasible(pod, profile, &judge, cluster) {
+            Ok(feasible) => feasible,
+            Err(diagnosis) => return Err(self.give_up(pod, profile, cluster, Some(&judge), diagnosis)),
+        };
+        Ok(self.pick_best(pod, profile, cluster, &feasible))
     }
 
-    fn find_feasible<'a>(&mut self, pod: &Pod, state: &'a State) -> Result<Vec<&'a NodeInfo>, Unschedulable> {
-        let nodes = state.nodes();
-        let enough = self.enough(state.existing_nodes());
-        let start = self.next_start % nodes.len();
-        let mut feasible = Vec::new();
-        let mut reasons: BTreeMap<Reason, usize> = BTreeMap::new();
-        let mut retry_on = Events::NODE_ADD;
+    fn find_feasible<'c>(
+        &mut self,
+        pod: &Pod,
+        profile: &Profile,
+        judge: &Judge<'_>,
+        cluster: &'c Cluster,
+    ) -> Result<Vec<&'c NodeInfo>, Diagnosis> {
+        let mut diagnosis = Diagnosis::default();
+        if let Some(node) = nominated(pod, cluster).and_then(|node| cluster.state.node(node))
+            && judge.allows(node).is_ok()
+        {
+            return Ok(vec![node]);
+        }
+        let mut slots = std::borrow::Cow::Borrowed(cluster.state.order());
+        if let Some((names, plugin)) = judge.only() {
+            let named = names.iter().filter_map(|name| cluster.state.node(name));
+            slots = named.map(|node| node.slot).collect::<Vec<_>>().into();
+            diagnosis.others_are_left_out_by(plugin);
+        }
+        if slots.is_empty() {
+            return Err(diagnosis);
+        }
+        let enough = if profile.has_scores() { enough(profile.percentage(), slots.len()) } else { 1 };
+        let start = self.next_start % slots.len();
+        let mut feasible = Vec::with_capacity(enough);
         let mut looked_at = 0;
-        for node in nodes[start..].iter().chain(&nodes[..start]) {
+        for &slot in slots[start..].iter().chain(&slots[..start]) {
             if feasible.len() == enough {
                 break;
             }
             looked_at += 1;
-            if !node.exists() {
-                continue;
-            }
-            match self.first_against(pod, node) {
-                None => feasible.push(node),
-                Some((filter, against)) => {
-                    retry_on = retry_on.or(filter.retry_on());
-                    for reason in against {
-                        *reasons.entry(reason).or_default() += 1;
-                    }
-                }
+            let node = &cluster.state.nodes()[slot];
+            match judge.allows(node) {
+                Ok(()) => feasible.push(node),
+                Err((plugin, rejection)) => diagnosis.add(slot, plugin, rejection),
             }
         }
-        self.next_start = (start + looked_at) % nodes.len();
-        if feasible.is_empty() {
-            let message = describe(state.existing_nodes(), &reasons);
-            return Err(Unschedulable { message, retry_on });
-        }
-        Ok(feasible)
-    }
-
-    fn first_against(&self, pod: &Pod, node: &NodeInfo) -> Option<(&dyn Filter, Vec<Reason>)> {
-        self.filters.iter().find_map(|filter| {
-            let against = filter.reasons_against(pod, node);
-            (!against.is_empty()).then_some((&**filter, against))
-        })
-    }
-
-    /// How many feasible nodes are enough to choose from.
-    fn enough(&self, nodes: usize) -> usize {
-        if nodes < MIN_FEASIBLE_NODES {
-            return nodes;
-        }
-        let percentage = match self.percentage as usize {
-            0 => 50usize.saturating_sub(nodes / 125).max(MIN_PERCENTAGE),
-            given => given.min(100),
-        };
-        (nodes * percentage / 100).max(MIN_FEASIBLE_NODES)
+        self.next_start = (start + looked_at) % slots.len();
+        if feasible.is_empty() { Err(diagnosis) } else { Ok(feasible) }
     }
 
     /// The node with the highest sum; among equals, chance decides.
-    fn pick_best<'a>(&self, pod: &Pod, feasible: &[&'a NodeInfo]) -> &'a NodeInfo {
+    fn pick_best(
+        &mut self,
+        pod: &Arc<Pod>,
+        profile: &Profile,
+        cluster: &Cluster,
+        feasible: &[&NodeInfo],
+    ) -> Arc<str> {
         if let [only] = feasible {
-            return only;
+            return only.name.clone();
         }
-        let mut totals = vec![0i64; feasible.len()];
-        let mut scores = Vec::with_capacity(feasible.len());
-        for plugin in self.scores.iter().filter(|plugin| plugin.applies(pod)) {
-            scores.clear();
-            scores.extend(feasible.iter().map(|node| plugin.score(pod, node)));
-            plugin.normalize(&mut scores);
-            for (total, score) in totals.iter_mut().zip(&scores) {
-                *total += plugin.weight() * score;
-            }
+        let totals = Scoring::new(pod, profile, cluster, feasible).of_all(feasible);
+        let best = totals.iter().map(|total| total.sum()).max().unwrap_or(0);
+        let equals: Vec<usize> = (0..totals.len()).filter(|at| totals[*at].sum() == best).collect();
+        let at = equals[self.random.below(equals.len() as u64) as usize];
+        if batch::can_begin_with(pod, cluster) {
+            self.batch = Some(Batch::new(pod.clone(), cluster, feasible, &totals, at, &self.random));
         }
-        let best = totals.iter().copied().max().unwrap_or(0);
-        let equals: Vec<usize> = (0..totals.len()).filter(|at| totals[*at] == best).collect();
-        feasible[equals[self.random.below(equals.len() as u64) as usize]]
+        feasible[at].name.clone()
+    }
+
+    fn give_up(
+        &mut self,
+        pod: &Arc<Pod>,
+        profile: &Profile,
+        cluster: &Cluster,
+        judge: Option<&Judge<'_>>,
+        diagnosis: Diagnosis,
+    ) -> Unschedulable {
+        let mut message = diagnosis.message(cluster.state.order().len());
+        let preemption = match profile.preemption() {
+            None => Preemption::ClearNomination,
+            Some(args) => preemption::attempt(pod, profile, cluster, judge, &diagnosis, args, &*self.random),
+        };
+        if let Some(why_not) = preemption.message() {
+            message.push_str(" preemption: ");
+            message.push_str(why_not);
+        }
+        Unschedulable { message, rejectors: diagnosis.rejectors(), preemption }
     }
 }
 
-/// `0/3 nodes are available: 1 Too many pods, 2 Insufficient cpu.`
-fn describe(nodes: usize, reasons: &BTreeMap<Reason, usize>) -> String {
-    let mut counted: Vec<String> =
-        reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    counted.sort();
-    format!("0/{nodes} nodes are available: {}.", counted.join(", "))
+/// The node that room was made on for this pod.
+fn nominated<'c>(pod: &'c Pod, cluster: &'c Cluster) -> Option<&'c str> {
+    let known = cluster.nominated.node_of(&pod.metadata.uid);
+    known.or_else(|| (!pod.nominated_node.is_empty()).then_some(&*pod.nominated_node))
+}
+
+/// How many feasible nodes are enough to choose from; a percentage of 0 adapts to the cluster's size.
+fn enough(percentage: u32, nodes: usize) -> usize {
+    if nodes < MIN_FEASIBLE_NODES {
+        return nodes;
+    }
+    let percentage = match percentage as usize {
+        0 => 50usize.saturating_sub(nodes / 125).max(MIN_PERCENTAGE),
+        given => given.min(100),
+    };
+    (nodes * percentage / 100).max(MIN_FEASIBLE_NODES)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use knarr_api::time::SeededRandom;
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::plugins::testing::pod;
-
-    fn cycle() -> Cycle {
-        Cycle::new(0, Arc::new(SeededRandom::new(1)))
-    }
-
-    fn state(nodes: impl IntoIterator<Item = (String, Value)>) -> State {
-        let mut state = State::default();
-        for (name, allocatable) in nodes {
-            let node = json!({"metadata": {"name": name}, "status": {"allocatable": allocatable}});
-            state.node_added_or_updated(Arc::new(serde_json::from_value(node).expect("a node")));
-        }
-        state
-    }
-
-    fn asking(cpu: &str) -> Pod {
-        pod(json!({"containers": [{"resources": {"requests": {"cpu": cpu}}}]}))
-    }
-
-    #[test]
-    fn the_reasons_of_all_nodes_are_counted_and_sorted() {
-        let none = json!({"cpu": "8", "pods": "0"});
-        let small = json!({"cpu": "1", "pods": "9"});
-        let nodes = [("a", small.clone()), ("b", none), ("c", small)].map(|(n, a)| (n.to_owned(), a));
-        let error = cycle().decide(&asking("4"), &state(nodes)).expect_err("nothing fits");
-        assert_eq!(error.message, "0/3 nodes are available: 1 Too many pods, 2 Insufficient cpu.");
-        assert!(error.retry_on.intersects(Events::POD_DELETE));
-        let error = cycle().decide(&asking("1"), &State::default()).expect_err("no node");
-        assert_eq!(error.message, "no nodes available to schedule pods");
-    }
-
-    #[test]
-    fn equal_nodes_all_get_pods_and_the_emptier_one_gets_the_next() {
-        let each = json!({"cpu": "4", "memory": "4Gi", "pods": "9"});
-        let mut state = state(["a", "b", "c"].map(|name| (name.to_owned(), each.clone())));
-        let mut cycle = cycle();
-        let mut seen = std::collections::BTreeSet::new();
-        for number in 0..3 {
-            let mut pod = asking("1");
-            pod.metadata.uid = number.to_string().into();
-            let node = cycle.decide(&pod, &state).expect("fits");
-            state.assume(Arc::new(pod), &node);
-            seen.insert(node);
-        }
-        assert_eq!(seen.len(), 3);
-    }
-
-    #[test]
-    fn a_large_cluster_is_looked_at_in_turns() {
-        let each = json!({"cpu": "4", "pods": "9"});
-        let state = state((0..1_000).map(|number| (format!("n{number}"), each.clone())));
-        let mut cycle = cycle();
-        assert_eq!(cycle.enough(1_000), 420);
-        cycle.decide(&asking("1"), &state).expect("fits");
-        assert_eq!(cycle.next_start, 420);
-        assert_eq!((cycle.enough(99), cycle.enough(5_000), cycle.enough(20_000)), (99, 500, 1_000));
-    }
-}
+mod tests;

@@ -1,115 +1,95 @@
-//! The rules, one file each, under upstream's names.
+//! The rules, one file or folder each, under upstream's names.
 
+mod image_locality;
+mod inter_pod_affinity;
 mod node_affinity;
 mod node_name;
 mod node_ports;
 mod node_resources_balanced_allocation;
 mod node_resources_fit;
 mod node_unschedulable;
+mod node_volume_limits;
+mod pod_topology_spread;
+mod scheduling_gates;
 mod taint_toleration;
-
-use std::borrow::Cow;
-
-use crate::event::Events;
-use crate::object::Pod;
-use crate::state::NodeInfo;
-
-/// The best score a plugin can give a node.
-pub const MAX_NODE_SCORE: i64 = 100;
-
-pub type Reason = Cow<'static, str>;
-
-/// Says whether a node can run a pod.
-pub trait Filter: Send + Sync {
-    /// What could turn this plugin's "no" into a "yes".
-    fn retry_on(&self) -> Events;
-
-    /// Why not, in upstream's words, which are counted over all nodes; an empty list is a yes.
-    fn reasons_against(&self, pod: &Pod, node: &NodeInfo) -> Vec<Reason>;
-}
-
-/// Says how well a node suits a pod that it can run.
-pub trait Score: Send + Sync {
-    /// How much this plugin counts beside the others.
-    fn weight(&self) -> i64;
-
-    /// Any scale, if `normalize` brings it to 0..=100 afterwards.
-    fn score(&self, pod: &Pod, node: &NodeInfo) -> i64;
-
-    /// Whether this plugin has anything to say of this pod; if not, all nodes get 0.
-    fn applies(&self, _pod: &Pod) -> bool {
-        true
-    }
-
-    /// Brings the scores of all nodes to 0..=100.
-    fn normalize(&self, _scores: &mut [i64]) {}
-}
-
-/// Default plugins, in upstream's order.
-pub fn filters() -> Vec<Box<dyn Filter>> {
-    vec![
-        Box::new(node_unschedulable::NodeUnschedulable),
-        Box::new(node_name::NodeName),
-        Box::new(taint_toleration::TaintToleration),
-        Box::new(node_affinity::NodeAffinity),
-        Box::new(node_ports::NodePorts),
-        Box::new(node_resources_fit::Fit),
-    ]
-}
-
-pub fn scores() -> Vec<Box<dyn Score>> {
-    vec![
-        Box::new(taint_toleration::TaintToleration),
-        Box::new(node_affinity::NodeAffinity),
-        Box::new(node_resources_fit::Fit),
-        Box::new(node_resources_balanced_allocation::BalancedAllocation),
-    ]
-}
-
-/// Scales scores so that the largest becomes 100; `reverse` turns "how bad" into "how good".
-fn scale_to_largest(scores: &mut [i64], reverse: bool) {
-    let largest = scores.iter().copied().max().unwrap_or(0);
-    for score in scores {
-        let scaled = if largest == 0 { 0 } else { MAX_NODE_SCORE * *score / largest };
-        *score = if reverse { MAX_NODE_SCORE - scaled } else { scaled };
-    }
-}
-
 #[cfg(test)]
-pub(crate) mod testing {
-    //! Pods and nodes for the plugins' tests.
+pub(crate) mod testing;
+mod volume_binding;
+mod volume_restrictions;
+mod volume_zone;
 
-    use std::sync::Arc;
+use std::sync::Arc;
 
-    use serde_json::{Value, json};
+pub use inter_pod_affinity::InterPodAffinityArgs;
+pub use node_affinity::selector_matches;
+pub use node_resources_fit::{FitArgs, ScoringStrategy, ShapePoint, StrategyType, WeightedResource};
+pub use pod_topology_spread::Defaults as SpreadDefaults;
 
-    use crate::object::Pod;
-    use crate::state::{NodeInfo, State};
+use crate::config::PluginArgs;
+use crate::framework::Plugin;
 
-    /// A pod of this spec, with one empty container unless it has some.
-    pub fn pod(mut spec: Value) -> Pod {
-        if spec.get("containers").is_none() {
-            spec["containers"] = json!([{"name": "c"}]);
-        }
-        let pod = json!({"metadata": {"name": "p", "namespace": "default", "uid": "u"}, "spec": spec});
-        serde_json::from_value(pod).expect("a pod")
-    }
+/// The one whose work is also done before a pod is bound; see [`crate::volumes`].
+pub const VOLUME_BINDING: &str = "VolumeBinding";
+/// The one that acts when nothing fits; see [`crate::preemption`].
+pub const DEFAULT_PREEMPTION: &str = "DefaultPreemption";
+/// The order of the queue and the way to bind are always these.
+pub const PRIORITY_SORT: &str = "PrioritySort";
+pub const DEFAULT_BINDER: &str = "DefaultBinder";
 
-    /// The node `a`, made of these parts and these pods on it.
-    pub fn with_node<T>(node: Value, pods: Vec<Pod>, look: impl FnOnce(&NodeInfo) -> T) -> T {
-        let mut state = State::default();
-        let mut whole = json!({"metadata": {"name": "a"}});
-        for (part, value) in node.as_object().expect("parts of a node") {
-            match (whole.get_mut(part), value) {
-                (Some(Value::Object(into)), Value::Object(from)) => into.extend(from.clone()),
-                _ => whole[part] = value.clone(),
-            }
-        }
-        state.node_added_or_updated(Arc::new(serde_json::from_value(whole).expect("a node")));
-        for (number, mut pod) in pods.into_iter().enumerate() {
-            pod.metadata.uid = number.to_string().into();
-            state.assume(Arc::new(pod), "a");
-        }
-        look(&state.nodes()[0])
-    }
+/// A plugin and where it takes part by default.
+pub struct Descriptor {
+    pub name: &'static str,
+    pub pre_enqueues: bool,
+    pub filters: bool,
+    pub scores: bool,
+    pub weight: i64,
+    make: fn(&PluginArgs) -> Arc<dyn Plugin>,
+}
+
+const fn filter(name: &'static str, make: fn(&PluginArgs) -> Arc<dyn Plugin>) -> Descriptor {
+    Descriptor { name, pre_enqueues: false, filters: true, scores: false, weight: 0, make }
+}
+
+const fn score(name: &'static str, weight: i64, make: fn(&PluginArgs) -> Arc<dyn Plugin>) -> Descriptor {
+    Descriptor { name, pre_enqueues: false, filters: false, scores: true, weight, make }
+}
+
+const fn both(name: &'static str, weight: i64, make: fn(&PluginArgs) -> Arc<dyn Plugin>) -> Descriptor {
+    Descriptor { name, pre_enqueues: false, filters: true, scores: true, weight, make }
+}
+
+/// Default plugins, in upstream's order and with upstream's weights.
+pub const PLUGINS: &[Descriptor] = &[
+    Descriptor {
+        name: "SchedulingGates",
+        pre_enqueues: true,
+        filters: false,
+        scores: false,
+        weight: 0,
+        make: |_| Arc::new(scheduling_gates::SchedulingGates),
+    },
+    filter("NodeUnschedulable", |_| Arc::new(node_unschedulable::NodeUnschedulable)),
+    filter("NodeName", |_| Arc::new(node_name::NodeName)),
+    both("TaintToleration", 3, |_| Arc::new(taint_toleration::TaintToleration)),
+    both("NodeAffinity", 2, |args| Arc::new(node_affinity::NodeAffinity::new(args.added_affinity.clone()))),
+    filter("NodePorts", |_| Arc::new(node_ports::NodePorts)),
+    both("NodeResourcesFit", 1, |args| Arc::new(node_resources_fit::Fit::new(args.fit.clone()))),
+    filter("VolumeRestrictions", |_| Arc::new(volume_restrictions::VolumeRestrictions)),
+    filter("NodeVolumeLimits", |_| Arc::new(node_volume_limits::NodeVolumeLimits)),
+    filter(VOLUME_BINDING, |_| Arc::new(volume_binding::VolumeBinding)),
+    filter("VolumeZone", |_| Arc::new(volume_zone::VolumeZone)),
+    both("PodTopologySpread", 2, |args| {
+        Arc::new(pod_topology_spread::PodTopologySpread::new(args.spread.clone()))
+    }),
+    both("InterPodAffinity", 2, |args| {
+        Arc::new(inter_pod_affinity::InterPodAffinity::new(args.inter_pod_affinity.clone()))
+    }),
+    score("NodeResourcesBalancedAllocation", 1, |args| {
+        Arc::new(node_resources_balanced_allocation::BalancedAllocation::new(args.balanced.clone()))
+    }),
+    score("ImageLocality", 1, |_| Arc::new(image_locality::ImageLocality)),
+];
+
+pub fn by_name(name: &str, args: &PluginArgs) -> Option<Arc<dyn Plugin>> {
+    PLUGINS.iter().find(|plugin| plugin.name == name).map(|plugin| (plugin.make)(args))
 }

@@ -5,24 +5,35 @@
 //!                     ▲                  └──bind failed──► backing off ──time──────────────────────────┤
 //!                     └────────────────────────────────────────────────────────────────────────────────┘
 //! ```
+//!
+//! When nothing is active, pods that back off because they found no node are tried before their time: there is
+//! nothing better to do.
+
+mod backoff;
+mod waiting_for;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::event::Events;
+use crate::event::Kinds;
 use crate::object::Pod;
+use backoff::Backoff;
+use waiting_for::WaitingFor;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Active,
-    BackingOff,
+    /// Until then; `early` if it may be tried before.
+    BackingOff {
+        until: Instant,
+        early: bool,
+    },
     Unschedulable,
-    /// Held back by its scheduling gates.
+    /// Held back before it is even tried.
     Gated,
     /// Being decided or bound.
     InFlight,
@@ -32,57 +43,93 @@ enum Place {
 struct Waiting {
     pod: Arc<Pod>,
     place: Place,
-    /// Tells this stay in a heap from earlier ones, whose entries are skipped.
-    ticket: u64,
-    attempts: u32,
+    /// Failed attempts: those that found no node, and those in a row that met an error.
+    unschedulable: u32,
+    errors: u32,
     /// When the pod first came, for fairness among equals.
     arrived: u64,
     /// When the last attempt ended.
     tried: Instant,
-    /// What may help, after a failed attempt.
-    retry_on: Events,
+    /// The plugins that said no.
+    rejectors: Vec<&'static str>,
+    /// What may help, by kind of event.
+    retry_on: Kinds,
+    /// Room is being made for it: events are only noted.
+    preempting: bool,
+    helped_meanwhile: bool,
 }
 
-/// Highest priority first, then first come, first served.
-type ActiveEntry = (i32, Reverse<u64>, u64, Arc<str>);
+impl Waiting {
+    /// Highest priority first, then first come, first served.
+    fn rank(&self) -> Rank {
+        (Reverse(self.pod.priority), self.arrived)
+    }
+}
+
+type Rank = (Reverse<i32>, u64);
 
 #[derive(Debug)]
 pub struct Queue {
     config: Config,
+    backoff: Backoff,
     pods: HashMap<Arc<str>, Waiting>,
-    active: BinaryHeap<ActiveEntry>,
-    backing_off: BinaryHeap<Reverse<(Instant, u64, Arc<str>)>>,
+    active: BTreeSet<(Rank, Arc<str>)>,
+    backing_off: BTreeSet<(Instant, Rank, Arc<str>)>,
+    waiting_for: WaitingFor,
     next_number: u64,
 }
 
 impl Queue {
     pub fn new(config: Config) -> Self {
+        let backoff = Backoff { initial: config.pod_initial_backoff, max: config.pod_max_backoff };
         let (pods, active, backing_off) = Default::default();
-        Self { config, pods, active, backing_off, next_number: 0 }
+        let waiting_for = WaitingFor::default();
+        Self { config, backoff, pods, active, backing_off, waiting_for, next_number: 0 }
     }
 
-    /// A pod without a node appeared or changed.
-    pub fn add_or_update(&mut self, pod: Arc<Pod>, now: Instant) {
-        let gated = !pod.scheduling_gates.is_empty();
-        if let Some(known) = self.pods.get_mut(&*pod.metadata.uid) {
-            let uid: Arc<str> = (*pod.metadata.uid).into();
-            let concerns_scheduling = differs(&known.pod, &pod);
-            known.pod = pod;
-            match (known.place, gated) {
-                (Place::Gated, false) => self.activate(&uid),
-                (Place::Unschedulable, _)
-                    if concerns_scheduling && known.retry_on.intersects(Events::POD_UPDATE) =>
-                {
-                    self.retry(&uid, now);
-                }
-                _ => {}
-            }
+    /// A pod without a node appeared or changed. `gated` says that it must not be tried; `helps` whether its own
+    /// change may turn the no of these plugins into a yes.
+    pub fn add_or_update(
+        &mut self,
+        pod: Arc<Pod>,
+        gated: bool,
+        now: Instant,
+        helps: impl FnOnce(&Arc<Pod>, &[&'static str]) -> bool,
+    ) {
+        let uid: Arc<str> = (*pod.metadata.uid).into();
+        let Some(known) = self.pods.get_mut(&uid) else {
+            self.insert(uid, pod, gated, now);
+            return;
+        };
+        let before = std::mem::replace(&mut known.pod, pod);
+        let place = known.place;
+        if place == Place::Active && before.priority != known.pod.priority {
+            let (old, new) = ((Reverse(before.priority), known.arrived), known.rank());
+            self.active.remove(&(old, uid.clone()));
+            self.active.insert((new, uid));
             return;
         }
-        let uid: Arc<str> = (*pod.metadata.uid).into();
-        let arrived = self.number();
-        let (place, retry_on) = (Place::Gated, Events::default());
-        let waiting = Waiting { pod, place, ticket: 0, attempts: 0, arrived, tried: now, retry_on };
+        match (place, gated) {
+            (Place::Gated, false) => self.activate(&uid),
+            (Place::Unschedulable, _) if helps(&before, &known.rejectors) => self.retry(&uid, now),
+            _ => {}
+        }
+    }
+
+    fn insert(&mut self, uid: Arc<str>, pod: Arc<Pod>, gated: bool, now: Instant) {
+        self.next_number += 1;
+        let waiting = Waiting {
+            pod,
+            place: Place::Gated,
+            unschedulable: 0,
+            errors: 0,
+            arrived: self.next_number,
+            tried: now,
+            rejectors: Vec::new(),
+            retry_on: Kinds::default(),
+            preempting: false,
+            helped_meanwhile: false,
+        };
         self.pods.insert(uid.clone(), waiting);
         if !gated {
             self.activate(&uid);
@@ -91,29 +138,65 @@ impl Queue {
 
     /// The pod is gone, or has a node.
     pub fn remove(&mut self, uid: &str) {
-        self.pods.remove(uid);
+        if let Some((uid, _)) = self.pods.get_key_value(uid) {
+            let uid = uid.clone();
+            self.leave(&uid);
+            self.pods.remove(&uid);
+        }
     }
 
     /// The next pod to decide about.
     pub fn pop(&mut self, now: Instant) -> Option<Arc<Pod>> {
         self.release_backed_off(now);
-        while let Some((_, _, ticket, uid)) = self.active.pop() {
-            let Some(waiting) = self.pods.get_mut(&uid) else { continue };
-            if waiting.place == Place::Active && waiting.ticket == ticket {
-                waiting.place = Place::InFlight;
-                waiting.attempts += 1;
-                return Some(waiting.pod.clone());
-            }
-        }
-        None
+        let next = self.active.first().map(|(_, uid)| uid.clone());
+        let uid = next.or_else(|| self.first_that_may_be_early())?;
+        self.leave(&uid);
+        let waiting = self.pods.get_mut(&uid)?;
+        waiting.place = Place::InFlight;
+        Some(waiting.pod.clone())
     }
 
-    /// No node fits; events in `retry_on` may change that.
-    pub fn unschedulable(&mut self, uid: &str, retry_on: Events, now: Instant) {
-        if let Some(waiting) = self.pods.get_mut(uid) {
+    fn first_that_may_be_early(&self) -> Option<Arc<str>> {
+        let may = |uid: &Arc<str>| {
+            let waiting = self.pods.get(uid);
+            waiting.is_some_and(|waiting| matches!(waiting.place, Place::BackingOff { early: true, .. }))
+        };
+        self.backing_off.iter().map(|(_, _, uid)| uid).find(|uid| may(uid)).cloned()
+    }
+
+    /// No node fits, for these plugins; events in `retry_on` may change that.
+    pub fn unschedulable(
+        &mut self,
+        uid: &str,
+        rejectors: Vec<&'static str>,
+        retry_on: Kinds,
+        preempting: bool,
+        now: Instant,
+    ) {
+        let Some((uid, _)) = self.pods.get_key_value(uid) else { return };
+        let uid = uid.clone();
+        self.leave(&uid);
+        if let Some(waiting) = self.pods.get_mut(&uid) {
             waiting.place = Place::Unschedulable;
+            waiting.unschedulable += 1;
+            waiting.errors = 0;
             waiting.tried = now;
+            waiting.rejectors = rejectors;
             waiting.retry_on = retry_on;
+            waiting.preempting = preempting;
+            waiting.helped_meanwhile = false;
+            self.waiting_for.add(&uid, retry_on);
+        }
+    }
+
+    /// Room has been made, or could not be.
+    pub fn preempted(&mut self, uid: &str, worked: bool, now: Instant) {
+        let Some((uid, _)) = self.pods.get_key_value(uid) else { return };
+        let uid = uid.clone();
+        let Some(waiting) = self.pods.get_mut(&uid) else { return };
+        waiting.preempting = false;
+        if waiting.place == Place::Unschedulable && (waiting.helped_meanwhile || !worked) {
+            self.retry(&uid, now);
         }
     }
 
@@ -121,179 +204,96 @@ impl Queue {
     pub fn failed(&mut self, uid: &str, now: Instant) {
         let Some((uid, _)) = self.pods.get_key_value(uid) else { return };
         let uid = uid.clone();
+        self.leave(&uid);
         if let Some(waiting) = self.pods.get_mut(&uid) {
+            waiting.errors += 1;
             waiting.tried = now;
+            let until = now + self.backoff.after(waiting.errors);
+            self.back_off(&uid, until, false);
         }
-        self.retry(&uid, now);
     }
 
-    /// Something happened in the cluster: whoever waits for it is tried again.
-    pub fn happened(&mut self, events: Events, now: Instant) {
-        if events.is_empty() {
-            return;
+    /// Something happened in the cluster: whoever `helps` says it for is tried again.
+    pub fn happened(&mut self, kinds: Kinds, now: Instant, helps: impl Fn(&Pod, &[&'static str]) -> bool) {
+        let mut chosen: Vec<Arc<str>> = Vec::new();
+        for uid in self.waiting_for.whom(kinds) {
+            let Some(waiting) = self.pods.get_mut(&uid) else { continue };
+            if !helps(&waiting.pod, &waiting.rejectors) {
+                continue;
+            }
+            if waiting.preempting { waiting.helped_meanwhile = true } else { chosen.push(uid) }
         }
-        self.retry_where(now, |waiting| waiting.retry_on.intersects(events));
-    }
-
-    /// Tries again what has waited so long that an event must have been missed.
-    pub fn flush_stale(&mut self, now: Instant) {
-        let limit = self.config.pod_max_in_unschedulable_pods;
-        self.retry_where(now, |waiting| now.duration_since(waiting.tried) >= limit);
-    }
-
-    /// When the next pod stops backing off.
-    pub fn next_release(&self) -> Option<Instant> {
-        self.backing_off.peek().map(|Reverse((at, _, _))| *at)
-    }
-
-    fn retry_where(&mut self, now: Instant, which: impl Fn(&Waiting) -> bool) {
-        let unschedulable = self.pods.iter().filter(|(_, w)| w.place == Place::Unschedulable && which(w));
-        let chosen: Vec<Arc<str>> = unschedulable.map(|(uid, _)| uid.clone()).collect();
         for uid in chosen {
             self.retry(&uid, now);
         }
     }
 
-    fn retry(&mut self, uid: &Arc<str>, now: Instant) {
-        let Some(waiting) = self.pods.get(uid) else { return };
-        let until = waiting.tried + self.backoff(waiting.attempts);
-        if until <= now {
-            return self.activate(uid);
-        }
-        let ticket = self.number();
-        if let Some(waiting) = self.pods.get_mut(uid) {
-            waiting.place = Place::BackingOff;
-            waiting.ticket = ticket;
-            self.backing_off.push(Reverse((until, ticket, uid.clone())));
+    /// Tries again what has waited so long that an event must have been missed.
+    pub fn flush_stale(&mut self, now: Instant) {
+        let limit = self.config.pod_max_in_unschedulable_pods;
+        let stale = |waiting: &Waiting| {
+            waiting.place == Place::Unschedulable
+                && !waiting.preempting
+                && now.duration_since(waiting.tried) >= limit
+        };
+        let chosen: Vec<_> =
+            self.pods.iter().filter(|(_, waiting)| stale(waiting)).map(|(uid, _)| uid.clone()).collect();
+        for uid in chosen {
+            self.retry(&uid, now);
         }
     }
 
-    /// The initial pause, doubled with each attempt after the first, up to the longest.
-    fn backoff(&self, attempts: u32) -> Duration {
-        let doublings = attempts.saturating_sub(1).min(16);
-        (self.config.pod_initial_backoff * (1 << doublings)).min(self.config.pod_max_backoff)
+    /// When the next pod stops backing off.
+    pub fn next_release(&self) -> Option<Instant> {
+        self.backing_off.first().map(|(at, _, _)| *at)
+    }
+
+    fn retry(&mut self, uid: &Arc<str>, now: Instant) {
+        self.leave(uid);
+        let Some(waiting) = self.pods.get(uid) else { return };
+        let until = waiting.tried + self.backoff.after(waiting.unschedulable);
+        if until <= now { self.activate(uid) } else { self.back_off(uid, until, true) }
     }
 
     fn activate(&mut self, uid: &Arc<str>) {
-        let ticket = self.number();
+        self.leave(uid);
         if let Some(waiting) = self.pods.get_mut(uid) {
             waiting.place = Place::Active;
-            waiting.ticket = ticket;
-            self.active.push((waiting.pod.priority, Reverse(waiting.arrived), ticket, uid.clone()));
+            self.active.insert((waiting.rank(), uid.clone()));
+        }
+    }
+
+    fn back_off(&mut self, uid: &Arc<str>, until: Instant, early: bool) {
+        if let Some(waiting) = self.pods.get_mut(uid) {
+            waiting.place = Place::BackingOff { until, early };
+            self.backing_off.insert((until, waiting.rank(), uid.clone()));
+        }
+    }
+
+    /// Takes a pod out of wherever it waits.
+    fn leave(&mut self, uid: &Arc<str>) {
+        let Some(waiting) = self.pods.get(uid) else { return };
+        match waiting.place {
+            Place::Active => {
+                self.active.remove(&(waiting.rank(), uid.clone()));
+            }
+            Place::BackingOff { until, .. } => {
+                self.backing_off.remove(&(until, waiting.rank(), uid.clone()));
+            }
+            Place::Unschedulable => self.waiting_for.remove(uid, waiting.retry_on),
+            Place::Gated | Place::InFlight => {}
         }
     }
 
     fn release_backed_off(&mut self, now: Instant) {
-        while self.next_release().is_some_and(|at| at <= now) {
-            let Some(Reverse((_, ticket, uid))) = self.backing_off.pop() else { return };
-            let still = self.pods.get(&uid);
-            if still.is_some_and(|waiting| waiting.place == Place::BackingOff && waiting.ticket == ticket) {
-                self.activate(&uid);
+        while let Some((at, _, uid)) = self.backing_off.first().cloned() {
+            if at > now {
+                return;
             }
+            self.activate(&uid);
         }
     }
-
-    fn number(&mut self) -> u64 {
-        self.next_number += 1;
-        self.next_number
-    }
-}
-
-/// Whether a change of the pod itself can change what fits it.
-fn differs(before: &Pod, now: &Pod) -> bool {
-    before.metadata.labels != now.metadata.labels
-        || before.tolerations != now.tolerations
-        || before.node_selector != now.node_selector
-        || before.required_node_affinity != now.required_node_affinity
-        || before.request.exact != now.request.exact
-        || before.scheduling_gates != now.scheduling_gates
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn pod(uid: &str, priority: i32) -> Arc<Pod> {
-        gated(uid, priority, json!([]))
-    }
-
-    fn gated(uid: &str, priority: i32, gates: serde_json::Value) -> Arc<Pod> {
-        let spec = json!({"priority": priority, "schedulingGates": gates});
-        let pod = json!({"metadata": {"name": uid, "namespace": "default", "uid": uid}, "spec": spec});
-        Arc::new(serde_json::from_value(pod).expect("a pod"))
-    }
-
-    fn queue() -> (Queue, Instant) {
-        (Queue::new(Config::default()), Instant::now())
-    }
-
-    fn popped(queue: &mut Queue, now: Instant) -> Option<String> {
-        queue.pop(now).map(|pod| pod.metadata.uid.to_string())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn higher_priority_goes_first_and_equals_in_order_of_arrival() {
-        let (mut queue, now) = queue();
-        for (uid, priority) in [("a", 0), ("b", 0), ("c", 5)] {
-            queue.add_or_update(pod(uid, priority), now);
-        }
-        let order: Vec<_> = std::iter::from_fn(|| popped(&mut queue, now)).collect();
-        assert_eq!(order, ["c", "a", "b"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn only_an_event_that_can_help_brings_a_pod_back_after_its_pause() {
-        let (mut queue, now) = queue();
-        queue.add_or_update(pod("a", 0), now);
-        queue.pop(now).expect("a pod");
-        queue.unschedulable("a", Events::NODE_ADD, now);
-        queue.happened(Events::NODE_TAINT, now);
-        assert_eq!(queue.next_release(), None);
-        queue.happened(Events::NODE_ADD, now);
-        assert_eq!(popped(&mut queue, now), None);
-        let later = now + Duration::from_secs(1);
-        assert_eq!(queue.next_release(), Some(later));
-        assert_eq!(popped(&mut queue, later).as_deref(), Some("a"));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn pauses_double_up_to_the_longest() {
-        let (mut queue, mut now) = queue();
-        queue.add_or_update(pod("a", 0), now);
-        let mut pauses = Vec::new();
-        for _ in 0..6 {
-            queue.pop(now).expect("a pod");
-            queue.failed("a", now);
-            let release = queue.next_release().expect("backing off");
-            pauses.push((release - now).as_secs());
-            now = release;
-        }
-        assert_eq!(pauses, [1, 2, 4, 8, 10, 10]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn gates_hold_a_pod_until_the_last_is_gone() {
-        let (mut queue, now) = queue();
-        queue.add_or_update(gated("a", 0, json!([{"name": "x"}])), now);
-        queue.happened(Events::NODE_ADD, now);
-        assert_eq!(popped(&mut queue, now), None);
-        queue.add_or_update(pod("a", 0), now);
-        assert_eq!(popped(&mut queue, now).as_deref(), Some("a"));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn removed_pods_are_never_popped_and_forgotten_ones_come_back_in_time() {
-        let (mut queue, now) = queue();
-        queue.add_or_update(pod("a", 0), now);
-        queue.add_or_update(pod("b", 0), now);
-        queue.remove("a");
-        assert_eq!(popped(&mut queue, now).as_deref(), Some("b"));
-        queue.unschedulable("b", Events::default(), now);
-        queue.flush_stale(now + Duration::from_secs(299));
-        assert_eq!(queue.next_release(), None);
-        let late = now + Duration::from_secs(300);
-        queue.flush_stale(late);
-        assert_eq!(popped(&mut queue, late).as_deref(), Some("b"));
-    }
-}
+mod tests;

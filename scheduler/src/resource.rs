@@ -57,9 +57,28 @@ impl Amounts {
         }
     }
 
+    /// The amount of a resource by its name.
+    pub fn of(&self, name: &str) -> i64 {
+        match name {
+            "cpu" => self.milli_cpu,
+            "memory" => self.memory,
+            "ephemeral-storage" => self.ephemeral_storage,
+            "pods" => self.pods,
+            scalar => self.scalar(scalar),
+        }
+    }
+
     pub fn scalar(&self, name: &str) -> i64 {
         let found = self.scalars.binary_search_by(|(other, _)| (**other).cmp(name));
         found.map_or(0, |at| self.scalars[at].1)
+    }
+
+    /// Whether any amount is more than the other's.
+    pub fn exceeds(&self, other: &Self) -> bool {
+        self.milli_cpu > other.milli_cpu
+            || self.memory > other.memory
+            || self.ephemeral_storage > other.ephemeral_storage
+            || self.scalars.iter().any(|(name, amount)| *amount > other.scalar(name))
     }
 
     pub fn add(&mut self, other: &Self) {
@@ -88,7 +107,7 @@ impl Amounts {
 }
 
 /// What a pod needs on its node, and the same with defaults for containers that ask for nothing.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Request {
     pub exact: Amounts,
     /// CPU and memory for scoring.

@@ -1,74 +1,181 @@
-//! The cluster as the scheduler sees it: nodes, the pods on them, and what those use, kept up change by change.
+//! The cluster's nodes and pods as the scheduler sees them, and what follows from them, kept up change by change.
 
+mod counts;
 mod node_info;
+mod order;
+mod terms;
+mod topology;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use counts::{Counts, Group, Question};
 pub use node_info::NodeInfo;
+pub use terms::{Kind as TermKind, Terms};
+pub use topology::Domains;
 
-use crate::event::Events;
+use crate::event::{Event, Kinds};
 use crate::object::{Node, Pod};
 
 /// Where a pod counts.
 #[derive(Debug)]
 struct Placed {
     pod: Arc<Pod>,
-    node: Arc<str>,
+    slot: usize,
     /// Decided by us and not confirmed by the API server yet.
     assumed: bool,
 }
 
 #[derive(Debug, Default)]
 pub struct State {
+    /// By slot. Slots of nodes that are gone are used again.
     nodes: Vec<NodeInfo>,
+    free: Vec<usize>,
     by_name: HashMap<Arc<str>, usize>,
     /// By uid.
     pods: HashMap<Box<str>, Placed>,
-    /// Nodes that exist; `nodes` also has those that only pods speak of.
-    existing: usize,
+    order: Vec<usize>,
+    order_is_stale: bool,
+    terms: Terms,
+    /// How many pods use a claim, by namespace and name.
+    claims: HashMap<(Box<str>, Box<str>), usize>,
+    /// How many nodes have an image.
+    images: HashMap<Box<str>, usize>,
+    /// Questions are asked while the rest is being read.
+    topology: RefCell<topology::Topology>,
+    answers: RefCell<counts::Answers>,
+    /// Counts changes that did not come from decisions.
+    revision: u64,
 }
 
 impl State {
+    /// By slot; those that do not exist are only spoken of by pods, or empty.
     pub fn nodes(&self) -> &[NodeInfo] {
         &self.nodes
     }
 
-    pub fn existing_nodes(&self) -> usize {
-        self.existing
+    /// The slots of nodes that exist, in the order in which they are to be looked at, as of the last
+    /// [`Self::refresh_order`].
+    pub fn order(&self) -> &[usize] {
+        &self.order
     }
 
-    pub fn node_added_or_updated(&mut self, node: Arc<Node>) -> Events {
-        let info = self.entry(&node.metadata.name);
-        let happened = info.set_node(Some(node));
-        self.existing += usize::from(happened == Events::NODE_ADD);
-        happened
+    /// To be called before a decision.
+    pub fn refresh_order(&mut self) {
+        if self.order_is_stale {
+            self.order = order::by_zone_in_turns(&self.nodes);
+            self.order_is_stale = false;
+        }
+    }
+
+    pub fn node(&self, name: &str) -> Option<&NodeInfo> {
+        let node = &self.nodes[*self.by_name.get(name)?];
+        node.exists().then_some(node)
+    }
+
+    /// Changes with everything that happens to nodes and pods, except decisions and their confirmation.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    pub fn domains(&self, key: &str) -> Domains {
+        self.topology.borrow_mut().domains(key, &self.nodes)
+    }
+
+    pub fn count(&self, question: &Question) -> Counts {
+        self.answers.borrow_mut().ask(question, &self.nodes)
+    }
+
+    /// Whether a placed pod uses this claim.
+    pub fn is_claim_used(&self, namespace: &str, claim: &str) -> bool {
+        self.claims.contains_key(&(namespace.into(), claim.into()))
+    }
+
+    /// How many nodes have an image.
+    pub fn nodes_with_image(&self, name: &str) -> usize {
+        self.images.get(name).copied().unwrap_or(0)
+    }
+
+    pub fn is_assumed(&self, uid: &str) -> bool {
+        self.pods.get(uid).is_some_and(|placed| placed.assumed)
+    }
+
+    pub fn node_added_or_updated(&mut self, node: Arc<Node>) -> Event {
+        let slot = self.slot_of(&node.metadata.name);
+        let before = self.nodes[slot].set_node(Some(node.clone()));
+        let kinds = node_info::changes(before.as_deref(), &node);
+        if before.is_none() || kinds.intersects(Kinds::NODE_LABEL) {
+            self.order_is_stale = true;
+            self.topology.borrow_mut().node_changed(&self.nodes[slot]);
+        }
+        let new_images = before.as_ref().is_none_or(|before| before.images != node.images);
+        if new_images {
+            self.count_images(before.as_deref(), Some(&node));
+        }
+        if new_images || !kinds.is_empty() {
+            self.revision += 1;
+        }
+        Event::node(kinds, before, node)
     }
 
     pub fn node_deleted(&mut self, name: &str) {
-        if let Some(&at) = self.by_name.get(name) {
-            self.existing -= usize::from(self.nodes[at].exists());
-            self.nodes[at].set_node(None);
-            self.drop_if_empty(at);
-        }
+        self.revision += 1;
+        let Some(&slot) = self.by_name.get(name) else { return };
+        let before = self.nodes[slot].set_node(None);
+        self.count_images(before.as_deref(), None);
+        self.order_is_stale = true;
+        self.topology.borrow_mut().node_changed(&self.nodes[slot]);
+        self.drop_if_empty(slot);
     }
 
-    /// A pod that has a node, as the API server shows it. Gives what it may make room for.
-    pub fn pod_placed(&mut self, pod: Arc<Pod>) -> Events {
+    /// A pod that has a node, as the API server shows it. Gives what it may change for others.
+    pub fn pod_placed(&mut self, pod: Arc<Pod>) -> Option<Event> {
         if pod.finished {
             return self.pod_removed(&pod.metadata.uid);
         }
-        let shrunk = self.remove(&pod.metadata.uid).is_some_and(|before| {
-            let (was, is) = (&before.pod.request.exact, &pod.request.exact);
-            was.milli_cpu > is.milli_cpu || was.memory > is.memory || before.node.as_ref() != &*pod.node_name
-        });
         let node = pod.node_name.clone();
-        self.insert(pod, &node, false);
-        if shrunk { Events::POD_DELETE } else { Events::default() }
+        let Some(before) = self.pods.get(&pod.metadata.uid) else {
+            self.revision += 1;
+            self.insert(pod.clone(), &node, false);
+            return Some(Event::pod(Kinds::POD_ADD, None, Some(pod)));
+        };
+        let (slot, old, was_assumed) = (before.slot, before.pod.clone(), before.assumed);
+        let moved = *self.nodes[slot].name != *node;
+        let same = !moved && is_same_load(&old, &pod);
+        if !same {
+            self.revision += 1;
+        }
+        if same && !was_assumed && Arc::ptr_eq(&old, &pod) {
+            return None;
+        }
+        if same {
+            self.confirm(pod.clone());
+        } else {
+            self.remove(&pod.metadata.uid);
+            self.insert(pod.clone(), &node, false);
+        }
+        if was_assumed {
+            return Some(Event::pod(Kinds::POD_ADD, None, Some(pod)));
+        }
+        let mut kinds = if moved { Kinds::POD_DELETE } else { Kinds::default() };
+        if old.request.exact.exceeds(&pod.request.exact) {
+            kinds = kinds.or(Kinds::POD_SCALE_DOWN);
+        }
+        if old.metadata.labels != pod.metadata.labels {
+            kinds = kinds.or(Kinds::POD_LABEL);
+        }
+        (!kinds.is_empty()).then(|| Event::pod(kinds, Some(old), Some(pod)))
     }
 
-    pub fn pod_removed(&mut self, uid: &str) -> Events {
-        if self.remove(uid).is_some() { Events::POD_DELETE } else { Events::default() }
+    pub fn pod_removed(&mut self, uid: &str) -> Option<Event> {
+        let placed = self.remove(uid)?;
+        self.revision += 1;
+        Some(Event::pod(Kinds::POD_DELETE, Some(placed.pod), None))
     }
 
     /// Counts a pod on the node we chose for it.
@@ -78,120 +185,93 @@ impl State {
     }
 
     /// The binding failed: takes the pod off again, unless the API server has shown it on a node meanwhile.
-    pub fn forget(&mut self, uid: &str) -> Events {
-        if self.pods.get(uid).is_some_and(|placed| placed.assumed) {
-            self.pod_removed(uid)
-        } else {
-            Events::default()
+    pub fn forget(&mut self, uid: &str) -> Option<Event> {
+        if self.is_assumed(uid) { self.pod_removed(uid) } else { None }
+    }
+
+    /// The pod as the API server shows it, in place of an equal one.
+    fn confirm(&mut self, pod: Arc<Pod>) {
+        if let Some(placed) = self.pods.get_mut(&pod.metadata.uid) {
+            self.nodes[placed.slot].replace_pod(&pod);
+            placed.pod = pod;
+            placed.assumed = false;
         }
     }
 
     fn insert(&mut self, pod: Arc<Pod>, node: &str, assumed: bool) {
-        let info = self.entry(node);
-        info.add_pod(&pod);
-        let node = info.name.clone();
-        self.pods.insert(pod.metadata.uid.clone(), Placed { pod, node, assumed });
+        let slot = self.slot_of(node);
+        self.nodes[slot].add_pod(&pod);
+        self.answers.borrow_mut().pod_added(slot, &pod);
+        self.terms.pod_added(slot, &pod);
+        for (claim, _) in pod.claims() {
+            *self.claims.entry((pod.metadata.namespace.clone(), claim.into())).or_default() += 1;
+        }
+        self.pods.insert(pod.metadata.uid.clone(), Placed { pod, slot, assumed });
     }
 
     fn remove(&mut self, uid: &str) -> Option<Placed> {
         let placed = self.pods.remove(uid)?;
-        if let Some(&at) = self.by_name.get(&placed.node) {
-            self.nodes[at].remove_pod(&placed.pod);
-            self.drop_if_empty(at);
+        let (pod, slot) = (&placed.pod, placed.slot);
+        self.nodes[slot].remove_pod(pod);
+        self.answers.borrow_mut().pod_removed(slot, pod);
+        self.terms.pod_removed(slot, pod);
+        for (claim, _) in pod.claims() {
+            let key = (pod.metadata.namespace.clone(), claim.into());
+            if let Some(users) = self.claims.get_mut(&key) {
+                *users -= 1;
+                if *users == 0 {
+                    self.claims.remove(&key);
+                }
+            }
         }
+        self.drop_if_empty(slot);
         Some(placed)
     }
 
-    fn entry(&mut self, name: &str) -> &mut NodeInfo {
-        let at = match self.by_name.get(name) {
-            Some(&at) => at,
-            None => {
-                let name: Arc<str> = name.into();
-                self.nodes.push(NodeInfo::new(name.clone()));
-                self.by_name.insert(name, self.nodes.len() - 1);
-                self.nodes.len() - 1
-            }
-        };
-        &mut self.nodes[at]
+    fn slot_of(&mut self, name: &str) -> usize {
+        if let Some(&slot) = self.by_name.get(name) {
+            return slot;
+        }
+        let name: Arc<str> = name.into();
+        let slot = self.free.pop().unwrap_or(self.nodes.len());
+        let info = NodeInfo::new(name.clone(), slot);
+        if slot == self.nodes.len() {
+            self.nodes.push(info);
+        } else {
+            self.nodes[slot] = info;
+        }
+        self.by_name.insert(name, slot);
+        slot
     }
 
-    fn drop_if_empty(&mut self, at: usize) {
-        if self.nodes[at].exists() || self.nodes[at].pod_count() > 0 {
-            return;
-        }
-        let gone = self.nodes.swap_remove(at);
-        self.by_name.remove(&gone.name);
-        if let Some(moved) = self.nodes.get(at) {
-            self.by_name.insert(moved.name.clone(), at);
+    fn drop_if_empty(&mut self, slot: usize) {
+        let node = &self.nodes[slot];
+        if !node.exists() && node.pods().is_empty() && self.by_name.remove(&node.name).is_some() {
+            self.free.push(slot);
         }
     }
+
+    fn count_images(&mut self, before: Option<&Node>, now: Option<&Node>) {
+        for (name, _) in before.into_iter().flat_map(|node| &node.images) {
+            if let Some(count) = self.images.get_mut(name) {
+                *count -= 1;
+                if *count == 0 {
+                    self.images.remove(name);
+                }
+            }
+        }
+        for (name, _) in now.into_iter().flat_map(|node| &node.images) {
+            *self.images.entry(name.clone()).or_default() += 1;
+        }
+    }
+}
+
+/// Whether two states of a pod weigh the same for every rule.
+fn is_same_load(a: &Pod, b: &Pod) -> bool {
+    a.request == b.request
+        && a.metadata.labels == b.metadata.labels
+        && a.metadata.deletion_timestamp.is_some() == b.metadata.deletion_timestamp.is_some()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn node(name: &str) -> Arc<Node> {
-        let node = json!({"metadata": {"name": name}, "status": {"allocatable": {"cpu": "4", "pods": "10"}}});
-        Arc::new(serde_json::from_value(node).expect("a node"))
-    }
-
-    fn pod(uid: &str, node: &str, cpu: &str, phase: &str) -> Arc<Pod> {
-        let pod = json!({
-            "metadata": {"name": uid, "namespace": "default", "uid": uid},
-            "spec": {"nodeName": node, "containers": [{"resources": {"requests": {"cpu": cpu}}}]},
-            "status": {"phase": phase},
-        });
-        Arc::new(serde_json::from_value(pod).expect("a pod"))
-    }
-
-    fn used(state: &State, node: &str) -> (i64, usize) {
-        let info = state.nodes().iter().find(|info| &*info.name == node).expect("known");
-        (info.requested.milli_cpu, info.pod_count())
-    }
-
-    #[test]
-    fn what_pods_use_follows_every_change() {
-        let mut state = State::default();
-        assert_eq!(state.node_added_or_updated(node("a")), Events::NODE_ADD);
-        assert!(state.pod_placed(pod("1", "a", "1", "Running")).is_empty());
-        assert!(state.pod_placed(pod("1", "a", "2", "Running")).is_empty());
-        assert_eq!(used(&state, "a"), (2_000, 1));
-        assert_eq!(state.pod_placed(pod("1", "a", "1", "Running")), Events::POD_DELETE);
-        assert_eq!(state.pod_placed(pod("1", "a", "1", "Succeeded")), Events::POD_DELETE);
-        assert_eq!(used(&state, "a"), (0, 0));
-        assert!(state.pod_removed("1").is_empty());
-    }
-
-    #[test]
-    fn an_assumed_pod_counts_until_forgotten_but_not_once_confirmed() {
-        let mut state = State::default();
-        state.node_added_or_updated(node("a"));
-        state.assume(pod("1", "", "1", "Pending"), "a");
-        assert_eq!(used(&state, "a"), (1_000, 1));
-        state.pod_placed(pod("1", "a", "1", "Pending"));
-        assert_eq!(used(&state, "a"), (1_000, 1));
-        assert!(state.forget("1").is_empty());
-        assert_eq!(used(&state, "a"), (1_000, 1));
-        state.assume(pod("2", "", "1", "Pending"), "a");
-        assert_eq!(state.forget("2"), Events::POD_DELETE);
-        assert_eq!(used(&state, "a"), (1_000, 1));
-    }
-
-    #[test]
-    fn pods_may_come_before_their_node_and_stay_after_it() {
-        let mut state = State::default();
-        state.pod_placed(pod("1", "b", "1", "Running"));
-        assert_eq!((state.existing_nodes(), state.nodes().len()), (0, 1));
-        state.node_added_or_updated(node("a"));
-        state.node_added_or_updated(node("b"));
-        assert_eq!(used(&state, "b"), (1_000, 1));
-        state.node_deleted("b");
-        assert_eq!((state.existing_nodes(), state.nodes().len()), (1, 2));
-        state.pod_removed("1");
-        assert_eq!(state.nodes().len(), 1);
-        state.node_deleted("a");
-        assert!(state.nodes().is_empty());
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 
 use super::process::check_port_is_free;
 use super::{background, nodes};
-use crate::cli::Up;
+use crate::cli::{Extras, Up};
 use crate::cluster::{Cluster, Lock, Registry};
 use crate::kubeconfig;
 
@@ -23,7 +23,7 @@ pub async fn run(up: Up) -> anyhow::Result<ExitCode> {
     nodes::prepare(&cluster).await?;
     let running = Lock::holder(&cluster.data_dir)?;
     if running.is_none() {
-        start(&cluster)?;
+        start(&cluster, &up.extras)?;
     }
     nodes::start(&cluster).await?;
     match running {
@@ -76,13 +76,19 @@ fn grow(cluster: &mut Cluster, wanted: Option<u8>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start(cluster: &Cluster) -> anyhow::Result<()> {
+fn start(cluster: &Cluster, extras: &Extras) -> anyhow::Result<()> {
     check_port_is_free(cluster.api_port, "--api-port")?;
+    // The server's current directory is another.
+    let scheduler_config = extras.scheduler_config.as_deref().map(std::path::absolute).transpose()?;
     let process = background::start(&cluster.data_dir, &cluster.log_file(), |command| {
         command
             .args(["server", "--background", "--name", &cluster.name, "--data-dir"])
             .arg(&cluster.data_dir)
-            .args(["--api-port", &cluster.api_port.to_string()]);
+            .args(["--api-port", &cluster.api_port.to_string()])
+            .args(["--sim-nodes", &extras.sim_nodes.to_string()]);
+        if let Some(file) = scheduler_config {
+            command.arg("--scheduler-config").arg(file);
+        }
     })?;
     process.wait().context("starting the server")
 }

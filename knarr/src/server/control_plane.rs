@@ -16,17 +16,14 @@ use knarr_apiserver::security::{self, Standard};
 use knarr_apiserver::server::{ApiServer, Config};
 use knarr_apiserver::stream::TcpDialer;
 use knarr_apiserver::user::UserInfo;
-use knarr_client::events::EventBroadcaster;
-use knarr_client::{Client, ClientFactory, Identity, InformerFactory};
+use knarr_client::{Client, ClientFactory, Identity};
 use knarr_controllers::{Controllers, NodesConfig, PodRange, SigningAuthority, TokenSigner};
-use knarr_scheduler::Scheduler;
 use knarr_storage::{Embedded, Options, Store, compact_periodically};
 use tokio::net::TcpListener;
 
-use super::hello;
-use super::manifests;
 use super::settings::{DOMAIN, Settings};
 use super::tasks::Tasks;
+use super::{hello, manifests, scheduler};
 
 /// Upstream's `--etcd-compaction-interval`.
 const COMPACTION_INTERVAL: Duration = Duration::from_secs(300);
@@ -71,7 +68,11 @@ fn client_of(server: &ApiServer, identity: &Identity) -> Client {
     knarr_client::connect::in_process(service)
 }
 
-pub async fn start(settings: &Arc<Settings>, tasks: &mut Tasks) -> anyhow::Result<ControlPlane> {
+pub async fn start(
+    settings: &Arc<Settings>,
+    scheduling: knarr_scheduler::Config,
+    tasks: &mut Tasks,
+) -> anyhow::Result<ControlPlane> {
     let cluster = &settings.cluster;
     let clock: SharedClock = Arc::new(SystemClock);
     let random: SharedRandom = Arc::new(SeededRandom::from_process());
@@ -142,7 +143,7 @@ pub async fn start(settings: &Arc<Settings>, tasks: &mut Tasks) -> anyhow::Resul
     let control_plane = ControlPlane { server, pki, clock, random, advertised };
     manifests::apply(&control_plane.admin()).await?;
     start_controllers(settings, &control_plane, tasks)?;
-    start_scheduler(&control_plane, tasks);
+    scheduler::start(scheduling, &control_plane, tasks);
     Ok(control_plane)
 }
 
@@ -247,20 +248,4 @@ fn start_controllers(
         Ok(())
     });
     Ok(())
-}
-
-fn start_scheduler(control_plane: &ControlPlane, tasks: &mut Tasks) {
-    let client = control_plane.client(&Identity::user("system:kube-scheduler", &["system:authenticated"]));
-    let (clock, random) = (control_plane.clock.clone(), control_plane.random.clone());
-    tasks.spawn("scheduler", |stop| async move {
-        let informers = InformerFactory::new(client.clone(), random.clone());
-        let (events, sending) = EventBroadcaster::new(client.clone(), clock, random.clone(), stop.clone());
-        let recorder = events.recorder("default-scheduler", None);
-        let config = knarr_scheduler::Config::default();
-        let scheduler = Scheduler::build(config, client, &informers, recorder, random);
-        informers.start();
-        tokio::join!(scheduler.run(stop), sending);
-        informers.stop().await;
-        Ok(())
-    });
 }

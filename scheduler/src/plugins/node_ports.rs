@@ -1,31 +1,56 @@
 //! NodePorts: two pods cannot have one port of a node.
 
-use super::{Filter, Reason};
-use crate::event::Events;
-use crate::object::Pod;
+use crate::cluster::Cluster;
+use crate::event::{Event, Kinds};
+use crate::framework::{Filter, Plugin, PreFilter, Rejection, Verdict};
+use crate::object::{HostPort, Pod};
 use crate::state::NodeInfo;
 
 pub struct NodePorts;
 
-impl Filter for NodePorts {
-    fn retry_on(&self) -> Events {
-        Events::NODE_ADD.or(Events::POD_DELETE)
+impl Plugin for NodePorts {
+    fn name(&self) -> &'static str {
+        "NodePorts"
     }
 
-    fn reasons_against(&self, pod: &Pod, node: &NodeInfo) -> Vec<Reason> {
-        let taken = pod.host_ports.iter().any(|want| node.host_ports.iter().any(|have| want.conflicts(have)));
-        if taken {
-            vec!["node(s) didn't have free ports for the requested pod ports".into()]
-        } else {
-            Vec::new()
+    fn events(&self) -> Kinds {
+        Kinds::NODE_ADD.or(Kinds::POD_DELETE)
+    }
+
+    fn helps(&self, pod: &Pod, event: &Event, _: &Cluster) -> bool {
+        event.deleted_pod().is_none_or(|gone| clash(&pod.host_ports, &gone.host_ports))
+    }
+
+    fn pre_filter<'a>(&'a self, pod: &'a Pod, _: &'a Cluster) -> PreFilter<'a> {
+        if pod.host_ports.is_empty() { PreFilter::Skip } else { PreFilter::filter(Wanted(&pod.host_ports)) }
+    }
+}
+
+fn clash(wanted: &[HostPort], taken: &[HostPort]) -> bool {
+    wanted.iter().any(|want| taken.iter().any(|have| want.conflicts(have)))
+}
+
+struct Wanted<'a>(&'a [HostPort]);
+
+impl Filter for Wanted<'_> {
+    fn filter(&self, node: &NodeInfo) -> Verdict {
+        if clash(self.0, &node.host_ports) {
+            return Err(Rejection::unschedulable(
+                "node(s) didn't have free ports for the requested pod ports",
+            ));
         }
+        Ok(())
+    }
+
+    fn fork(&self) -> Box<dyn Filter + '_> {
+        Box::new(Self(self.0))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugins::testing::{pod, with_node};
+    use crate::plugins::testing::{judge, pod, with_node};
     use serde_json::json;
 
     fn with_port(port: i32, protocol: &str, ip: &str) -> Pod {
@@ -40,12 +65,11 @@ mod tests {
             (with_port(80, "UDP", ""), true),
             (with_port(80, "TCP", "10.0.0.1"), false),
         ] {
-            let against =
-                with_node(json!({}), vec![with_port(80, "", "")], |n| NodePorts.reasons_against(&other, n));
+            let against = with_node(json!({}), vec![with_port(80, "", "")], |n| judge(&NodePorts, &other, n));
             assert_eq!(against.is_empty(), free, "{:?}", other.host_ports);
         }
         let apart = with_node(json!({}), vec![with_port(80, "TCP", "10.0.0.1")], |node| {
-            NodePorts.reasons_against(&with_port(80, "TCP", "10.0.0.2"), node).is_empty()
+            judge(&NodePorts, &with_port(80, "TCP", "10.0.0.2"), node).is_empty()
         });
         assert!(apart);
     }

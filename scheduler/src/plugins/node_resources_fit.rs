@@ -1,71 +1,160 @@
-//! NodeResourcesFit: what a pod requests must be free, and nodes with more left are better (LeastAllocated).
+//! NodeResourcesFit: what a pod requests must be free; which of the nodes with room is best, a strategy says.
 
-use super::{Filter, MAX_NODE_SCORE, Reason, Score};
-use crate::event::Events;
-use crate::object::Pod;
+mod strategy;
+
+use std::collections::BTreeSet;
+
+pub use strategy::{ScoringStrategy, ShapePoint, StrategyType, WeightedResource};
+
+use crate::cluster::Cluster;
+use crate::event::{Event, Kinds, Subject};
+use crate::framework::{Code, Filter, Plugin, PreFilter, Rejection, Score, Verdict};
+use crate::object::{Node, Pod};
+use crate::resource::Amounts;
 use crate::state::NodeInfo;
 
-pub struct Fit;
+#[derive(Debug, Clone, Default)]
+pub struct FitArgs {
+    /// Extended resources that are somebody else's to check.
+    pub ignored_resources: BTreeSet<String>,
+    /// The same, for all with this part before the slash.
+    pub ignored_resource_groups: BTreeSet<String>,
+    pub scoring: ScoringStrategy,
+}
 
-impl Filter for Fit {
-    fn retry_on(&self) -> Events {
-        Events::NODE_ADD.or(Events::NODE_ALLOCATABLE).or(Events::POD_DELETE).or(Events::POD_UPDATE)
+#[derive(Default)]
+pub struct Fit {
+    args: FitArgs,
+}
+
+impl Fit {
+    pub fn new(args: FitArgs) -> Self {
+        Self { args }
     }
 
-    fn reasons_against(&self, pod: &Pod, node: &NodeInfo) -> Vec<Reason> {
-        let mut reasons = Vec::new();
-        let Some(allocatable) = node.node().map(|node| &node.allocatable) else { return reasons };
-        let (want, used) = (&pod.request.exact, &node.requested);
-        if node.pod_count() as i64 + 1 > allocatable.pods {
-            reasons.push("Too many pods".into());
-        }
-        let lacks = |want: i64, have: i64, used: i64| want > 0 && want > have - used;
-        if lacks(want.milli_cpu, allocatable.milli_cpu, used.milli_cpu) {
-            reasons.push("Insufficient cpu".into());
-        }
-        if lacks(want.memory, allocatable.memory, used.memory) {
-            reasons.push("Insufficient memory".into());
-        }
-        if lacks(want.ephemeral_storage, allocatable.ephemeral_storage, used.ephemeral_storage) {
-            reasons.push("Insufficient ephemeral-storage".into());
-        }
-        for (name, amount) in &want.scalars {
-            if lacks(*amount, allocatable.scalar(name), used.scalar(name)) {
-                reasons.push(format!("Insufficient {name}").into());
-            }
-        }
-        reasons
+    fn ignores(&self, resource: &str) -> bool {
+        let group = resource.split('/').next().unwrap_or_default();
+        self.args.ignored_resources.contains(resource) || self.args.ignored_resource_groups.contains(group)
     }
 }
 
-impl Score for Fit {
-    fn weight(&self) -> i64 {
-        1
+impl Plugin for Fit {
+    fn name(&self) -> &'static str {
+        "NodeResourcesFit"
     }
 
-    /// CPU and memory count the same; a resource the node does not have is left out.
-    fn score(&self, pod: &Pod, node: &NodeInfo) -> i64 {
-        let Some(allocatable) = node.node().map(|node| &node.allocatable) else { return 0 };
-        let parts = [
-            (node.nonzero_milli_cpu + pod.request.nonzero_milli_cpu, allocatable.milli_cpu),
-            (node.nonzero_memory + pod.request.nonzero_memory, allocatable.memory),
-        ];
-        let scores = parts.iter().filter(|(_, capacity)| *capacity > 0).map(|(used, capacity)| {
-            if used > capacity {
-                0
-            } else {
-                (i128::from(capacity - used) * i128::from(MAX_NODE_SCORE) / i128::from(*capacity)) as i64
+    fn events(&self) -> Kinds {
+        Kinds::NODE_ADD.or(Kinds::NODE_ALLOCATABLE).or(Kinds::POD_DELETE).or(Kinds::POD_SCALE_DOWN)
+    }
+
+    fn helps(&self, pod: &Pod, event: &Event, _: &Cluster) -> bool {
+        match &event.subject {
+            Subject::Node { old, new } => {
+                let fits_empty = fits(&pod.request.exact, &Amounts::default(), 0, &new.allocatable);
+                fits_empty && old.as_deref().is_none_or(|old| offers_more(pod, old, new))
             }
-        });
-        let (sum, count) = scores.fold((0, 0), |(sum, count), score| (sum + score, count + 1));
-        if count == 0 { 0 } else { sum / count }
+            Subject::Pod { old: Some(old), new: Some(new) } if !event.is_about(pod) => {
+                frees_what_is_wanted(&pod.request.exact, &old.request.exact, &new.request.exact)
+            }
+            _ => true,
+        }
+    }
+
+    fn pre_filter<'a>(&'a self, pod: &'a Pod, _: &'a Cluster) -> PreFilter<'a> {
+        PreFilter::filter(Room { fit: self, want: &pod.request.exact })
+    }
+
+    fn pre_score<'a>(&'a self, pod: &'a Pod, _: &'a Cluster, _: &[&NodeInfo]) -> Option<Box<dyn Score + 'a>> {
+        Some(Box::new(strategy::Scorer { strategy: &self.args.scoring, pod }))
+    }
+}
+
+fn fits(want: &Amounts, used: &Amounts, pods: usize, allocatable: &Amounts) -> bool {
+    pods as i64 + 1 <= allocatable.pods
+        && want.milli_cpu <= allocatable.milli_cpu - used.milli_cpu
+        && want.memory <= allocatable.memory - used.memory
+        && want.ephemeral_storage <= allocatable.ephemeral_storage - used.ephemeral_storage
+        && want
+            .scalars
+            .iter()
+            .all(|(name, amount)| *amount == 0 || *amount <= allocatable.scalar(name) - used.scalar(name))
+}
+
+/// Whether a node has more than before of something that the pod wants.
+fn offers_more(pod: &Pod, before: &Node, now: &Node) -> bool {
+    now.allocatable.pods > before.allocatable.pods
+        || frees_what_is_wanted(&pod.request.exact, &now.allocatable, &before.allocatable)
+}
+
+/// Whether `more` has more than `less` of something that is wanted.
+fn frees_what_is_wanted(want: &Amounts, more: &Amounts, less: &Amounts) -> bool {
+    (want.milli_cpu > 0 && more.milli_cpu > less.milli_cpu)
+        || (want.memory > 0 && more.memory > less.memory)
+        || (want.ephemeral_storage > 0 && more.ephemeral_storage > less.ephemeral_storage)
+        || want.scalars.iter().any(|(name, want)| *want > 0 && more.scalar(name) > less.scalar(name))
+}
+
+struct Room<'a> {
+    fit: &'a Fit,
+    want: &'a Amounts,
+}
+
+/// The reasons against a node, while they are being found.
+#[derive(Default)]
+struct Lacks(Option<Rejection>);
+
+impl Lacks {
+    fn check(&mut self, want: i64, used: i64, capacity: i64, resource: &str) {
+        if want > 0 && want > capacity - used {
+            let code = if want > capacity { Code::Unresolvable } else { Code::Unschedulable };
+            self.add(code, format!("Insufficient {resource}"));
+        }
+    }
+
+    fn add(&mut self, code: Code, reason: String) {
+        match &mut self.0 {
+            None => self.0 = Some(Rejection { code, reason: reason.into(), also: Vec::new() }),
+            Some(rejection) => {
+                rejection.also.push(reason.into());
+                if code == Code::Unresolvable {
+                    rejection.code = code;
+                }
+            }
+        }
+    }
+}
+
+impl Filter for Room<'_> {
+    fn filter(&self, node: &NodeInfo) -> Verdict {
+        let Some(allocatable) = node.node().map(|node| &node.allocatable) else { return Ok(()) };
+        let (want, used) = (self.want, &node.requested);
+        if fits(want, used, node.pods().len(), allocatable) {
+            return Ok(());
+        }
+        let mut lacks = Lacks::default();
+        if node.pods().len() as i64 + 1 > allocatable.pods {
+            lacks.add(Code::Unschedulable, "Too many pods".to_owned());
+        }
+        for resource in ["cpu", "memory", "ephemeral-storage"] {
+            lacks.check(want.of(resource), used.of(resource), allocatable.of(resource), resource);
+        }
+        for (name, amount) in &want.scalars {
+            if !self.fit.ignores(name) {
+                lacks.check(*amount, used.scalar(name), allocatable.scalar(name), name);
+            }
+        }
+        lacks.0.map_or(Ok(()), Err)
+    }
+
+    fn fork(&self) -> Box<dyn Filter + '_> {
+        Box::new(Self { fit: self.fit, want: self.want })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugins::testing::{pod, with_node};
+    use crate::plugins::testing::{judge, pod, score, with_node};
     use serde_json::{Value, json};
 
     fn asking(requests: Value) -> Pod {
@@ -83,24 +172,54 @@ mod tests {
             let want =
                 json!({"cpu": "1500m", "memory": "1Gi", "example.com/gpu": "1", "ephemeral-storage": "1"});
             assert_eq!(
-                Fit.reasons_against(&asking(want), node),
+                judge(&Fit::default(), &asking(want), node),
                 ["Insufficient cpu", "Insufficient ephemeral-storage", "Insufficient example.com/gpu"]
             );
-            assert!(Fit.reasons_against(&asking(json!({"cpu": "1"})), node).is_empty());
+            assert!(judge(&Fit::default(), &asking(json!({"cpu": "1"})), node).is_empty());
         });
         with_node(node(), vec![asking(json!({})), asking(json!({}))], |node| {
-            assert_eq!(Fit.reasons_against(&asking(json!({})), node), ["Too many pods"]);
+            assert_eq!(judge(&Fit::default(), &asking(json!({})), node), ["Too many pods"]);
+        });
+    }
+
+    #[test]
+    fn what_no_empty_node_has_cannot_be_made_free() {
+        with_node(node(), vec![asking(json!({"cpu": "1"}))], |node| {
+            let code = |want| {
+                let (fit, want) = (Fit::default(), asking(want));
+                let node = &node.0.state.nodes()[node.1];
+                let rejection = Room { fit: &fit, want: &want.request.exact }.filter(node);
+                rejection.expect_err("too much").code
+            };
+            assert_eq!(code(json!({"cpu": "2"})), Code::Unschedulable);
+            assert_eq!(code(json!({"cpu": "3"})), Code::Unresolvable);
+            assert_eq!(code(json!({"cpu": "2", "memory": "5Gi"})), Code::Unresolvable);
+        });
+    }
+
+    #[test]
+    fn ignored_resources_are_not_checked() {
+        let args =
+            FitArgs { ignored_resource_groups: ["example.com".to_owned()].into(), ..FitArgs::default() };
+        let fit = Fit::new(args);
+        with_node(node(), vec![], |node| {
+            assert!(judge(&fit, &asking(json!({"example.com/gpu": "5"})), node).is_empty());
+            assert_eq!(
+                judge(&fit, &asking(json!({"other.com/gpu": "5"})), node),
+                ["Insufficient other.com/gpu"]
+            );
         });
     }
 
     #[test]
     fn the_emptier_node_scores_higher() {
         let score = |pods| {
-            with_node(node(), pods, |node| Fit.score(&asking(json!({"cpu": "1", "memory": "1Gi"})), node))
+            let want = asking(json!({"cpu": "1", "memory": "1Gi"}));
+            with_node(node(), pods, |node| score(&Fit::default(), &want, node))
         };
         // Half of the CPU and three quarters of the memory would be left.
-        assert_eq!(score(vec![]), (50 + 75) / 2);
-        assert_eq!(score(vec![asking(json!({"cpu": "1", "memory": "1Gi"}))]), 50 / 2);
-        assert_eq!(score(vec![asking(json!({"cpu": "2", "memory": "4Gi"}))]), 0);
+        assert_eq!(score(vec![]), Some((50 + 75) / 2));
+        assert_eq!(score(vec![asking(json!({"cpu": "1", "memory": "1Gi"}))]), Some(50 / 2));
+        assert_eq!(score(vec![asking(json!({"cpu": "2", "memory": "4Gi"}))]), Some(0));
     }
 }

@@ -2,9 +2,10 @@
 
 use k8s_openapi::api::core::v1::{Taint, Toleration};
 
-use super::{Filter, Reason, Score, scale_to_largest};
-use crate::event::Events;
-use crate::object::Pod;
+use crate::cluster::Cluster;
+use crate::event::{Event, Kinds};
+use crate::framework::{Filter, Plugin, PreFilter, Rejection, Score, Verdict, scale_to_largest};
+use crate::object::{Node, Pod};
 use crate::state::NodeInfo;
 
 pub struct TaintToleration;
@@ -25,39 +26,64 @@ pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     }
 }
 
-fn untolerated<'a>(
-    pod: &'a Pod,
-    node: &'a NodeInfo,
-    effects: &'a [&'a str],
-) -> impl Iterator<Item = &'a Taint> {
-    let taints = node.node().map(|node| node.taints.as_slice()).unwrap_or_default();
-    let of_effect = taints.iter().filter(|taint| effects.contains(&taint.effect.as_str()));
-    of_effect.filter(|taint| !pod.tolerations.iter().any(|toleration| tolerates(toleration, taint)))
+/// Whether no NoSchedule or NoExecute taint keeps the pod away.
+pub fn tolerates_node(pod: &Pod, node: &Node) -> bool {
+    let mut hard = node.taints.iter().filter(|taint| matches!(&*taint.effect, "NoSchedule" | "NoExecute"));
+    hard.all(|taint| pod.tolerations.iter().any(|toleration| tolerates(toleration, taint)))
 }
 
-impl Filter for TaintToleration {
-    fn retry_on(&self) -> Events {
-        Events::NODE_ADD.or(Events::NODE_TAINT).or(Events::POD_UPDATE)
+impl Plugin for TaintToleration {
+    fn name(&self) -> &'static str {
+        "TaintToleration"
     }
 
-    fn reasons_against(&self, pod: &Pod, node: &NodeInfo) -> Vec<Reason> {
-        match untolerated(pod, node, &["NoSchedule", "NoExecute"]).next() {
-            Some(_) => vec!["node(s) had untolerated taint(s)".into()],
-            None => Vec::new(),
+    fn events(&self) -> Kinds {
+        Kinds::NODE_ADD.or(Kinds::NODE_TAINT).or(Kinds::POD_TOLERATION)
+    }
+
+    fn helps(&self, pod: &Pod, event: &Event, _: &Cluster) -> bool {
+        let was_tolerated = event.old_node().is_some_and(|node| tolerates_node(pod, node));
+        event.new_node().is_none_or(|node| !was_tolerated && tolerates_node(pod, node))
+    }
+
+    fn pre_filter<'a>(&'a self, pod: &'a Pod, _: &'a Cluster) -> PreFilter<'a> {
+        PreFilter::filter(Hard(pod))
+    }
+
+    fn pre_score<'a>(&'a self, pod: &'a Pod, _: &'a Cluster, _: &[&NodeInfo]) -> Option<Box<dyn Score + 'a>> {
+        let soft = |toleration: &&Toleration| {
+            matches!(toleration.effect.as_deref(), None | Some("" | "PreferNoSchedule"))
+        };
+        Some(Box::new(Soft(pod.tolerations.iter().filter(soft).collect())))
+    }
+}
+
+struct Hard<'a>(&'a Pod);
+
+impl Filter for Hard<'_> {
+    fn filter(&self, node: &NodeInfo) -> Verdict {
+        if node.node().is_none_or(|node| tolerates_node(self.0, node)) {
+            return Ok(());
         }
+        Err(Rejection::unresolvable("node(s) had untolerated taint(s)"))
+    }
+
+    fn fork(&self) -> Box<dyn Filter + '_> {
+        Box::new(Self(self.0))
     }
 }
 
-impl Score for TaintToleration {
-    fn weight(&self) -> i64 {
-        3
+/// Tolerations that can tolerate PreferNoSchedule.
+struct Soft<'a>(Vec<&'a Toleration>);
+
+impl Score for Soft<'_> {
+    fn score(&self, node: &NodeInfo) -> i64 {
+        let taints = node.node().map(|node| node.taints.as_slice()).unwrap_or_default();
+        let soft = taints.iter().filter(|taint| taint.effect == "PreferNoSchedule");
+        soft.filter(|taint| !self.0.iter().any(|toleration| tolerates(toleration, taint))).count() as i64
     }
 
-    fn score(&self, pod: &Pod, node: &NodeInfo) -> i64 {
-        untolerated(pod, node, &["PreferNoSchedule"]).count() as i64
-    }
-
-    fn normalize(&self, scores: &mut [i64]) {
+    fn normalize(&self, _: &[&NodeInfo], scores: &mut [i64]) {
         scale_to_largest(scores, true);
     }
 }
@@ -65,7 +91,7 @@ impl Score for TaintToleration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugins::testing::{pod, with_node};
+    use crate::plugins::testing::{judge, pod, score, with_node};
     use serde_json::json;
 
     #[test]
@@ -90,16 +116,16 @@ mod tests {
     fn hard_taints_keep_away_and_soft_ones_only_count() {
         let node = json!({"spec": {"taints": [{"key": "soft", "effect": "PreferNoSchedule"}]}});
         with_node(node, vec![], |node| {
-            assert!(TaintToleration.reasons_against(&pod(json!({})), node).is_empty());
-            assert_eq!(TaintToleration.score(&pod(json!({})), node), 1);
+            assert!(judge(&TaintToleration, &pod(json!({})), node).is_empty());
+            assert_eq!(score(&TaintToleration, &pod(json!({})), node), Some(1));
         });
         let node = json!({"spec": {"taints": [{"key": "hard", "effect": "NoExecute"}]}});
         with_node(node, vec![], |node| {
-            let against = TaintToleration.reasons_against(&pod(json!({})), node);
+            let against = judge(&TaintToleration, &pod(json!({})), node);
             assert_eq!(against, ["node(s) had untolerated taint(s)"]);
         });
         let mut scores = [0, 1, 2];
-        TaintToleration.normalize(&mut scores);
+        scale_to_largest(&mut scores, true);
         assert_eq!(scores, [100, 50, 0]);
     }
 }

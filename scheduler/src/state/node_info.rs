@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::event::Events;
+use crate::event::Kinds;
 use crate::object::{HostPort, Node, Pod};
 use crate::resource::Amounts;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct NodeInfo {
     pub name: Arc<str>,
+    /// Its place in [`super::State`], as long as it exists.
+    pub slot: usize,
     node: Option<Arc<Node>>,
     pods: Vec<Arc<Pod>>,
     pub requested: Amounts,
@@ -18,9 +20,10 @@ pub struct NodeInfo {
 }
 
 impl NodeInfo {
-    pub fn new(name: Arc<str>) -> Self {
+    pub fn new(name: Arc<str>, slot: usize) -> Self {
         Self {
             name,
+            slot,
             node: None,
             pods: Vec::new(),
             requested: Amounts::default(),
@@ -31,37 +34,24 @@ impl NodeInfo {
     }
 
     /// `None` while only pods speak of it.
-    pub fn node(&self) -> Option<&Node> {
-        self.node.as_deref()
+    pub fn node(&self) -> Option<&Arc<Node>> {
+        self.node.as_ref()
     }
 
     pub fn exists(&self) -> bool {
         self.node.is_some()
     }
 
-    pub fn pod_count(&self) -> usize {
-        self.pods.len()
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.node.as_ref().and_then(|node| node.label(key))
     }
 
-    /// Gives what changed that a waiting pod may care about.
-    pub fn set_node(&mut self, node: Option<Arc<Node>>) -> Events {
-        let before = std::mem::replace(&mut self.node, node);
-        let (before, now) = match (&before, &self.node) {
-            (None, Some(_)) => return Events::NODE_ADD,
-            (Some(before), Some(now)) => (before, now),
-            (_, None) => return Events::default(),
-        };
-        let mut happened = Events::default();
-        if before.allocatable != now.allocatable {
-            happened = happened.or(Events::NODE_ALLOCATABLE);
-        }
-        if before.metadata.labels != now.metadata.labels {
-            happened = happened.or(Events::NODE_LABEL);
-        }
-        if before.taints != now.taints || before.unschedulable != now.unschedulable {
-            happened = happened.or(Events::NODE_TAINT);
-        }
-        happened
+    pub fn pods(&self) -> &[Arc<Pod>] {
+        &self.pods
+    }
+
+    pub fn set_node(&mut self, node: Option<Arc<Node>>) -> Option<Arc<Node>> {
+        std::mem::replace(&mut self.node, node)
     }
 
     pub fn add_pod(&mut self, pod: &Arc<Pod>) {
@@ -70,6 +60,14 @@ impl NodeInfo {
         self.nonzero_memory += pod.request.nonzero_memory;
         self.host_ports.extend(pod.host_ports.iter().cloned());
         self.pods.push(pod.clone());
+    }
+
+    /// Puts a pod in the place of an earlier state of it that weighs the same.
+    pub fn replace_pod(&mut self, pod: &Arc<Pod>) {
+        let earlier = self.pods.iter_mut().find(|other| other.metadata.uid == pod.metadata.uid);
+        if let Some(earlier) = earlier {
+            *earlier = pod.clone();
+        }
     }
 
     pub fn remove_pod(&mut self, pod: &Pod) {
@@ -86,4 +84,20 @@ impl NodeInfo {
             }
         }
     }
+}
+
+/// What changed between two states of a node that a waiting pod may care about.
+pub fn changes(before: Option<&Node>, now: &Node) -> Kinds {
+    let Some(before) = before else { return Kinds::NODE_ADD };
+    let mut kinds = Kinds::default();
+    if before.allocatable != now.allocatable {
+        kinds = kinds.or(Kinds::NODE_ALLOCATABLE);
+    }
+    if before.metadata.labels != now.metadata.labels {
+        kinds = kinds.or(Kinds::NODE_LABEL);
+    }
+    if before.taints != now.taints || before.unschedulable != now.unschedulable {
+        kinds = kinds.or(Kinds::NODE_TAINT);
+    }
+    kinds
 }

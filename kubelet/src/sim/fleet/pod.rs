@@ -1,0 +1,263 @@
+//! Pods on simulated nodes: started, ended and removed by rule.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use http::Method;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use knarr_api::time::SharedClock;
+use knarr_client::{Cached, SharedInformer};
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Api, CONCURRENCY, has_code, number_of, status};
+use crate::sim::state::run_time;
+
+/// 100.64.0.0/10, which is set aside for what is not seen from outside.
+const FIRST_ADDRESS: u32 = u32::from_be_bytes([100, 64, 0, 1]);
+const ADDRESSES: u32 = 1 << 22;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Meta {
+    namespace: Box<str>,
+    name: Box<str>,
+    uid: Box<str>,
+    resource_version: Box<str>,
+    generation: i64,
+    annotations: BTreeMap<String, String>,
+    deletion_timestamp: Option<Time>,
+}
+
+/// The part of a pod that the rules mind.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct SimPod {
+    metadata: Meta,
+    pub spec: Spec,
+    status: Status,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Spec {
+    node_name: Box<str>,
+    restart_policy: Box<str>,
+    pub containers: Vec<Container>,
+    pub init_containers: Vec<Container>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Container {
+    pub name: Box<str>,
+    pub image: Box<str>,
+    restart_policy: Option<Box<str>>,
+}
+
+impl Container {
+    pub fn is_sidecar(&self) -> bool {
+        self.restart_policy.as_deref() == Some("Always")
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    phase: Box<str>,
+}
+
+impl Cached for SimPod {
+    fn namespace(&self) -> &str {
+        &self.metadata.namespace
+    }
+    fn name(&self) -> &str {
+        &self.metadata.name
+    }
+    fn uid(&self) -> &str {
+        &self.metadata.uid
+    }
+    fn resource_version(&self) -> &str {
+        &self.metadata.resource_version
+    }
+
+    /// Only the rule for its end is read of a pod's annotations.
+    fn shrink(&mut self) {
+        self.metadata.annotations.retain(|name, _| name == crate::sim::RUN_SECONDS);
+    }
+}
+
+impl SimPod {
+    pub fn generation(&self) -> i64 {
+        self.metadata.generation
+    }
+
+    fn path(&self, rest: &str) -> String {
+        format!("/api/v1/namespaces/{}/pods/{}{rest}", self.metadata.namespace, self.metadata.name)
+    }
+
+    /// How long its containers run, and with which code they end for good; `None` if they never do.
+    fn end(&self) -> Option<(Duration, i32)> {
+        let (after, code) = run_time(&self.metadata.annotations)?;
+        let stays = match &*self.spec.restart_policy {
+            "Never" => false,
+            "OnFailure" => code != 0,
+            _ => true,
+        };
+        (!stays).then_some((after, code))
+    }
+
+    /// What is to be done with the pod as it is.
+    fn due(&self) -> Option<Step> {
+        match &*self.status.phase {
+            "Succeeded" | "Failed" if self.metadata.deletion_timestamp.is_none() => None,
+            _ if self.metadata.deletion_timestamp.is_some() => Some(Step::Remove),
+            "Running" => self.end().map(|(after, code)| Step::End { after, code }),
+            _ => Some(Step::Start),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Step {
+    Start,
+    End { after: Duration, code: i32 },
+    Remove,
+}
+
+pub struct Pods {
+    informer: SharedInformer<SimPod>,
+    api: Api,
+    clock: SharedClock,
+    nodes: u32,
+    next_address: AtomicU32,
+    /// Uids of pods for which a step is being taken, by kind of step.
+    busy: Mutex<HashSet<(Box<str>, std::mem::Discriminant<Step>)>>,
+    permits: Semaphore,
+}
+
+impl Pods {
+    pub fn new(informer: SharedInformer<SimPod>, api: Api, clock: SharedClock, nodes: u32) -> Self {
+        Self {
+            informer,
+            api,
+            clock,
+            nodes,
+            next_address: AtomicU32::new(0),
+            busy: Mutex::default(),
+            permits: Semaphore::new(CONCURRENCY),
+        }
+    }
+
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        let (sender, mut due) = mpsc::unbounded_channel::<Arc<SimPod>>();
+        let nodes = self.nodes;
+        let _subscription = self.informer.subscribe(move |change| {
+            let pod = change.object();
+            let is_gone = matches!(change, knarr_client::Change::Deleted { .. });
+            if !is_gone && number_of(&pod.spec.node_name, nodes).is_some() && pod.due().is_some() {
+                // Closed only when the fleet has stopped, and then nothing is to be done any more.
+                let _stopped = sender.send(pod.clone());
+            }
+        });
+        let steps = TaskTracker::new();
+        while let Some(Some(pod)) = shutdown.run_until_cancelled(due.recv()).await {
+            let Some(step) = pod.due() else { continue };
+            let key = (pod.metadata.uid.clone(), std::mem::discriminant(&step));
+            if !self.busy.lock().insert(key.clone()) {
+                continue;
+            }
+            let (pods, shutdown) = (self.clone(), shutdown.clone());
+            steps.spawn(async move {
+                let outcome = shutdown.run_until_cancelled(pods.take(&pod, step)).await;
+                pods.busy.lock().remove(&key);
+                if let Some(Err(error)) = outcome {
+                    let (namespace, name) = (&pod.metadata.namespace, &pod.metadata.name);
+                    tracing::warn!(%namespace, %name, %error, "simulated pod could not take its next step");
+                }
+            });
+        }
+        steps.close();
+        steps.wait().await;
+    }
+
+    async fn take(&self, pod: &SimPod, step: Step) -> Result<(), kube::Error> {
+        if let Step::End { after, .. } = step {
+            tokio::time::sleep(after).await;
+        }
+        let _permit = self.permits.acquire().await;
+        let uid = json!({"uid": &*pod.metadata.uid});
+        let outcome = match step {
+            Step::Remove => {
+                let options = json!({"gracePeriodSeconds": 0, "preconditions": uid});
+                self.api.send(Method::DELETE, &pod.path(""), "application/json", &options).await
+            }
+            Step::Start => {
+                let patch =
+                    json!({"metadata": uid, "status": status::running(pod, self.address(), self.now())});
+                self.patch(pod, &patch).await
+            }
+            Step::End { code, .. } => {
+                let patch = json!({"metadata": uid, "status": status::ended(pod, code, self.now())});
+                self.patch(pod, &patch).await
+            }
+        };
+        match outcome {
+            // It is gone, or another of its name is there.
+            Err(error) if has_code(&error, 404) || has_code(&error, 409) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    async fn patch(&self, pod: &SimPod, patch: &serde_json::Value) -> Result<(), kube::Error> {
+        let kind = "application/strategic-merge-patch+json";
+        self.api.send(Method::PATCH, &pod.path("/status"), kind, patch).await
+    }
+
+    fn now(&self) -> Time {
+        Time(self.clock.now())
+    }
+
+    fn address(&self) -> Ipv4Addr {
+        Ipv4Addr::from(FIRST_ADDRESS + self.next_address.fetch_add(1, Ordering::Relaxed) % (ADDRESSES - 2))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn due(phase: &str, policy: &str, more: Value) -> Option<Step> {
+        let mut meta = json!({"name": "p", "uid": "u"});
+        meta.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        let pod = json!({
+            "metadata": meta, "spec": {"restartPolicy": policy}, "status": {"phase": phase},
+        });
+        serde_json::from_value::<SimPod>(pod).expect("a pod").due()
+    }
+
+    #[test]
+    fn pods_start_run_as_long_as_they_say_and_go_when_told() {
+        let ends = |rule: &str| json!({"annotations": {"sim.knarr.io/run-seconds": rule}});
+        let after = |code| Some(Step::End { after: Duration::from_secs(2), code });
+        assert_eq!(due("Pending", "Always", json!({})), Some(Step::Start));
+        assert_eq!(due("Running", "Always", json!({})), None);
+        assert_eq!(due("Running", "Never", ends("2")), after(0));
+        assert_eq!(due("Running", "Never", ends("2,1")), after(1));
+        assert_eq!(due("Running", "OnFailure", ends("2")), after(0));
+        assert_eq!(due("Running", "OnFailure", ends("2,1")), None);
+        assert_eq!(due("Running", "Always", ends("2")), None);
+        let leaving = json!({"deletionTimestamp": "2024-01-01T00:00:00Z"});
+        assert_eq!(due("Running", "Always", leaving.clone()), Some(Step::Remove));
+        assert_eq!(due("Succeeded", "Never", leaving), Some(Step::Remove));
+        assert_eq!(due("Failed", "Never", json!({})), None);
+    }
+}

@@ -1,0 +1,304 @@
+//! The task that owns the state, takes in what happens, and decides pod after pod.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use knarr_api::time::SharedRandom;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::intake::Message;
+use crate::bind::Binder;
+use crate::cluster::Cluster;
+use crate::config::Config;
+use crate::cycle::{Cycle, Unschedulable};
+use crate::event::{Event, Kinds};
+use crate::object::Pod;
+use crate::preemption::Preemption;
+use crate::profile::Profile;
+use crate::queue::Queue;
+use crate::volumes::{self, Plan, VolumeBinder};
+
+/// Pods that waited too long are looked for this often.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
+
+type Profiles = HashMap<Box<str>, Profile>;
+
+pub struct Worker {
+    cluster: Cluster,
+    queue: Queue,
+    cycle: Cycle,
+    binder: Binder,
+    volumes: Arc<VolumeBinder>,
+    profiles: Profiles,
+    sender: mpsc::UnboundedSender<Message>,
+    /// Requests to the API server that are under way.
+    requests: TaskTracker,
+}
+
+impl Worker {
+    pub fn new(
+        config: Config,
+        binder: Binder,
+        volumes: VolumeBinder,
+        random: SharedRandom,
+        sender: mpsc::UnboundedSender<Message>,
+        requests: TaskTracker,
+    ) -> Self {
+        let percentage = config.percentage_of_nodes_to_score;
+        let profiles = config
+            .profiles
+            .iter()
+            .map(|profile| (profile.scheduler_name.as_str().into(), Profile::new(profile, percentage)));
+        Self {
+            cluster: Cluster::default(),
+            profiles: profiles.collect(),
+            queue: Queue::new(config),
+            cycle: Cycle::new(random),
+            binder,
+            volumes: Arc::new(volumes),
+            sender,
+            requests,
+        }
+    }
+
+    pub async fn run(&mut self, mut mailbox: mpsc::UnboundedReceiver<Message>, shutdown: &CancellationToken) {
+        let mut flush = tokio::time::interval(FLUSH_INTERVAL);
+        flush.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !shutdown.is_cancelled() {
+            while let Ok(message) = mailbox.try_recv() {
+                self.take_in(message);
+            }
+            if let Some(pod) = self.queue.pop(Instant::now()) {
+                self.decide(pod);
+                // Bindings and informers need this thread too.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let release = self.queue.next_release();
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                message = mailbox.recv() => match message {
+                    Some(message) => self.take_in(message),
+                    None => return,
+                },
+                () = async { tokio::time::sleep_until(release.unwrap_or_else(Instant::now)).await },
+                    if release.is_some() => {}
+                _ = flush.tick() => self.queue.flush_stale(Instant::now()),
+            }
+        }
+    }
+
+    fn take_in(&mut self, message: Message) {
+        let happened = match message {
+            Message::Node(node) => Some(self.cluster.state.node_added_or_updated(node)),
+            Message::NodeGone(node) => {
+                self.cluster.state.node_deleted(&node.metadata.name);
+                None
+            }
+            Message::Pod(pod) if !pod.node_name.is_empty() => {
+                self.queue.remove(&pod.metadata.uid);
+                self.cluster.nominated.remove(&pod.metadata.uid);
+                self.cluster.state.pod_placed(pod)
+            }
+            Message::Pod(pod) => return self.waits(pod),
+            Message::PodGone(pod) => {
+                self.queue.remove(&pod.metadata.uid);
+                self.cluster.nominated.remove(&pod.metadata.uid);
+                self.cluster.state.pod_removed(&pod.metadata.uid)
+            }
+            Message::Object(apply) => apply(&mut self.cluster.objects),
+            Message::Bound { pod, plan, error } => {
+                self.cluster.assumed.give_back(&plan);
+                error.and_then(|error| self.binding_failed(pod, error))
+            }
+            Message::Preempted { pod, worked } => {
+                return self.queue.preempted(&pod.metadata.uid, worked, Instant::now());
+            }
+        };
+        if let Some(event) = happened {
+            self.tell_waiting(&event);
+        }
+    }
+
+    fn binding_failed(&mut self, pod: Arc<Pod>, error: String) -> Option<Event> {
+        let happened = self.cluster.state.forget(&pod.metadata.uid);
+        self.queue.failed(&pod.metadata.uid, Instant::now());
+        let (namespace, name) = (&pod.metadata.namespace, &pod.metadata.name);
+        tracing::warn!(%namespace, %name, error, "binding failed");
+        self.report(pod, "SchedulerError", error, Some(String::new()));
+        happened
+    }
+
+    fn tell_waiting(&mut self, event: &Event) {
+        if event.kinds.is_empty() {
+            return;
+        }
+        let (profiles, cluster) = (&self.profiles, &self.cluster);
+        self.queue.happened(event.kinds, Instant::now(), |pod, rejectors| {
+            helps(profiles, cluster, pod, rejectors, event)
+        });
+    }
+
+    /// A pod without a node: ours to place, unless it is on its way out.
+    fn waits(&mut self, pod: Arc<Pod>) {
+        let Some(profile) = self.profiles.get(&pod.scheduler_name) else { return };
+        if self.cluster.state.is_assumed(&pod.metadata.uid) {
+            return;
+        }
+        if pod.metadata.deletion_timestamp.is_some() {
+            self.cluster.nominated.remove(&pod.metadata.uid);
+            return self.queue.remove(&pod.metadata.uid);
+        }
+        if !pod.nominated_node.is_empty() && self.cluster.nominated.node_of(&pod.metadata.uid).is_none() {
+            self.cluster.nominated.set(&pod, &pod.nominated_node);
+        }
+        let gated = profile.pre_enqueue(&pod).is_err();
+        let (profiles, cluster) = (&self.profiles, &self.cluster);
+        self.queue.add_or_update(pod.clone(), gated, Instant::now(), |before, rejectors| {
+            let kinds = own_changes(before, &pod);
+            let event = Event::pod(kinds, Some(before.clone()), Some(pod.clone()));
+            !kinds.is_empty() && helps(profiles, cluster, &pod, rejectors, &event)
+        });
+    }
+
+    fn decide(&mut self, pod: Arc<Pod>) {
+        let Some(profile) = self.profiles.get(&pod.scheduler_name) else { return };
+        let timeout = profile.binds_volumes();
+        match self.cycle.decide(&pod, profile, &mut self.cluster) {
+            Ok(node) => {
+                let plan = timeout.map(|_| self.reserve_volumes(&pod, &node)).unwrap_or_default();
+                self.cluster.state.assume(pod.clone(), &node);
+                self.cluster.nominated.remove(&pod.metadata.uid);
+                self.bind(pod, node, plan, timeout.unwrap_or_default());
+            }
+            Err(unschedulable) => self.give_up(pod, unschedulable),
+        }
+    }
+
+    /// Takes the volumes that the pod gets on the node, which the filter has found to be there.
+    fn reserve_volumes(&mut self, pod: &Pod, node: &str) -> Plan {
+        let Cluster { state, objects, assumed, .. } = &mut self.cluster;
+        if pod.claims().next().is_none() {
+            return Plan::default();
+        }
+        let info = state.node(node).and_then(|info| info.node());
+        let claims = volumes::sort_out(pod, objects).unwrap_or_default();
+        let plan = info.and_then(|info| Plan::of(&claims, info, objects, assumed).ok()).unwrap_or_default();
+        assumed.take(&plan, node);
+        plan
+    }
+
+    fn bind(&self, pod: Arc<Pod>, node: Arc<str>, plan: Plan, timeout: Duration) {
+        let (binder, volumes, sender) = (self.binder.clone(), self.volumes.clone(), self.sender.clone());
+        self.requests.spawn(async move {
+            let mut error = None;
+            if !plan.is_empty() {
+                // Others that watch the pod learn where it is about to go while its volumes are prepared.
+                if let Err(error) = binder.nominate(&pod, &node).await {
+                    tracing::debug!(name = %pod.metadata.name, %error, "could not nominate the node");
+                }
+                let bound = volumes.carry_out(&plan, &node, timeout).await.err();
+                error = bound.map(|error| format!("running PreBind plugin \"VolumeBinding\": {error}"));
+            }
+            if error.is_none() {
+                let bound = binder.bind(&pod, &node).await.err();
+                error = bound.map(|error| format!("running Bind plugin \"DefaultBinder\": {error}"));
+            }
+            let _stopped = sender.send(Message::Bound { pod, plan, error });
+        });
+    }
+
+    fn give_up(&mut self, pod: Arc<Pod>, unschedulable: Unschedulable) {
+        let Unschedulable { message, rejectors, preemption } = unschedulable;
+        let retry_on = self.events_for(&pod, &rejectors);
+        let nomination = preemption.nomination().map(str::to_owned);
+        if let Some(node) = &nomination {
+            self.cluster.nominated.set(&pod, node);
+        }
+        let victims = match preemption {
+            Preemption::MakeRoom { node, victims } => Some((node, victims)),
+            _ => None,
+        };
+        let uid = &pod.metadata.uid;
+        self.queue.unschedulable(uid, rejectors, retry_on, victims.is_some(), Instant::now());
+        if let Some((node, victims)) = victims {
+            self.make_room(pod.clone(), node, victims);
+        }
+        self.report(pod, "Unschedulable", message, nomination);
+    }
+
+    /// What may turn the no of these plugins into a yes; of nobody's no, anything.
+    fn events_for(&self, pod: &Pod, rejectors: &[&'static str]) -> Kinds {
+        let profile = self.profiles.get(&pod.scheduler_name);
+        let plugins = rejectors.iter().filter_map(|name| profile.and_then(|profile| profile.filter(name)));
+        let events = plugins.map(|plugin| plugin.events());
+        if rejectors.is_empty() { Kinds::ALL } else { events.fold(Kinds::default(), Kinds::or) }
+    }
+
+    /// Tells the victims to go, and pods of less importance that they were promised the node in vain.
+    fn make_room(&mut self, pod: Arc<Pod>, node: Arc<str>, victims: Vec<Arc<Pod>>) {
+        let promised = self.cluster.nominated.on(&node).iter();
+        let lesser: Vec<Arc<Pod>> = promised.filter(|other| other.priority < pod.priority).cloned().collect();
+        for other in &lesser {
+            self.cluster.nominated.remove(&other.metadata.uid);
+        }
+        let (binder, sender) = (self.binder.clone(), self.sender.clone());
+        self.requests.spawn(async move {
+            let mut worked = true;
+            let clear = lesser.iter().map(|other| binder.nominate(other, ""));
+            let leaving = victims.iter().filter(|victim| victim.metadata.deletion_timestamp.is_none());
+            let preempt = leaving.map(|victim| binder.preempt(victim, &pod, &node));
+            let cleared = futures::future::join_all(clear).await;
+            let preempted = futures::future::join_all(preempt).await;
+            for error in cleared.into_iter().chain(preempted).filter_map(Result::err) {
+                let (namespace, name) = (&pod.metadata.namespace, &pod.metadata.name);
+                tracing::warn!(%namespace, %name, %error, "could not make room for the pod");
+                worked = false;
+            }
+            let _stopped = sender.send(Message::Preempted { pod, worked });
+        });
+    }
+
+    fn report(&self, pod: Arc<Pod>, reason: &'static str, message: String, nominate: Option<String>) {
+        let binder = self.binder.clone();
+        self.requests.spawn(async move {
+            if let Err(error) = binder.report(&pod, reason, &message, nominate.as_deref()).await {
+                let (namespace, name) = (&pod.metadata.namespace, &pod.metadata.name);
+                tracing::warn!(%namespace, %name, %error, "could not say why the pod is not scheduled");
+            }
+        });
+    }
+}
+
+/// Whether one of the plugins that said no may now say yes.
+fn helps(
+    profiles: &Profiles,
+    cluster: &Cluster,
+    pod: &Pod,
+    rejectors: &[&'static str],
+    event: &Event,
+) -> bool {
+    let Some(profile) = profiles.get(&pod.scheduler_name) else { return false };
+    let mut plugins = rejectors.iter().filter_map(|name| profile.filter(name));
+    rejectors.is_empty()
+        || plugins.any(|plugin| plugin.events().intersects(event.kinds) && plugin.helps(pod, event, cluster))
+}
+
+/// What a pod changed about itself that plugins mind.
+fn own_changes(before: &Pod, now: &Pod) -> Kinds {
+    let mut kinds = Kinds::default();
+    if before.metadata.labels != now.metadata.labels {
+        kinds = kinds.or(Kinds::POD_LABEL);
+    }
+    if before.tolerations != now.tolerations {
+        kinds = kinds.or(Kinds::POD_TOLERATION);
+    }
+    if before.request.exact.exceeds(&now.request.exact) {
+        kinds = kinds.or(Kinds::POD_SCALE_DOWN);
+    }
+    kinds
+}
