@@ -76,13 +76,15 @@ pub struct Objects {
 static NO_LABELS: Labels = Labels::new();
 
 impl Objects {
-    /// Changes with every change, as far as [`Self::changed`] is told of them.
+    /// Changes with what decisions about equal pods may depend on, and that they do not ask for anew each time:
+    /// the labels of namespaces.
     pub fn revision(&self) -> u64 {
         self.revision
     }
 
-    pub fn changed(&mut self) {
+    pub fn changing_namespaces(&mut self) -> &mut Store<Labelled> {
         self.revision += 1;
+        &mut self.namespaces
     }
 
     pub fn namespace_labels(&self, namespace: &str) -> &Labels {

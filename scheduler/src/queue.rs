@@ -136,6 +136,10 @@ impl Queue {
         }
     }
 
+    pub fn knows(&self, uid: &str) -> bool {
+        self.pods.contains_key(uid)
+    }
+
     /// The pod is gone, or has a node.
     pub fn remove(&mut self, uid: &str) {
         if let Some((uid, _)) = self.pods.get_key_value(uid) {

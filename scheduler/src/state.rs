@@ -101,7 +101,7 @@ impl State {
         self.images.get(name).copied().unwrap_or(0)
     }
 
-    pub fn is_assumed(&self, uid: &str) -> bool {
+    fn is_assumed(&self, uid: &str) -> bool {
         self.pods.get(uid).is_some_and(|placed| placed.assumed)
     }
 

@@ -114,7 +114,7 @@ impl Informers {
             });
         });
         let mut all = vec![
-            keep(&self.namespaces, to, |objects| &mut objects.namespaces, |_, _| None),
+            keep(&self.namespaces, to, Objects::changing_namespaces, |_, _| None),
             keep(&self.services, to, |objects| &mut objects.services, |_, _| None),
             keep(
                 &self.replication_controllers,
@@ -232,7 +232,6 @@ fn keep_all<K: Cached>(
     informer.subscribe(move |change| {
         let (gone, object) = (matches!(change, Change::Deleted { .. }), change.object().clone());
         let _stopped = to.send(Message::Object(Box::new(move |objects| {
-            objects.changed();
             if gone {
                 store(objects).remove(&object);
                 return deletion();

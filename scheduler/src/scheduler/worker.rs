@@ -146,14 +146,12 @@ impl Worker {
     /// A pod without a node: ours to place, unless it is on its way out.
     fn waits(&mut self, pod: Arc<Pod>) {
         let Some(profile) = self.profiles.get(&pod.scheduler_name) else { return };
-        if self.cluster.state.is_assumed(&pod.metadata.uid) {
-            return;
-        }
         if pod.metadata.deletion_timestamp.is_some() {
             self.cluster.nominated.remove(&pod.metadata.uid);
             return self.queue.remove(&pod.metadata.uid);
         }
-        if !pod.nominated_node.is_empty() && self.cluster.nominated.node_of(&pod.metadata.uid).is_none() {
+        // Later on it is we who nominate, and what the object says may be older than what we decided.
+        if !self.queue.knows(&pod.metadata.uid) {
             self.cluster.nominated.set(&pod, &pod.nominated_node);
         }
         let gated = profile.pre_enqueue(&pod).is_err();

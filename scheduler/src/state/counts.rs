@@ -119,10 +119,4 @@ impl Answers {
     pub fn pod_removed(&mut self, slot: usize, pod: &Pod) {
         self.kept.values_mut().for_each(|kept| kept.change(slot, pod, -1));
     }
-
-    /// The answers as they are, for comparison with fresh ones.
-    #[cfg(test)]
-    pub fn all(&self) -> impl Iterator<Item = (&Question, &Counts)> {
-        self.kept.values().map(|kept| (&kept.question, &kept.counts))
-    }
 }

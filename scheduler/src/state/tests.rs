@@ -184,6 +184,8 @@ fn rebuilt(state: &State) -> State {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn what_is_kept_up_equals_what_is_made_anew(steps in proptest::collection::vec(step(), 1..40)) {
         let mut state = State::default();

@@ -24,6 +24,10 @@ use crate::sim::state::run_time;
 const FIRST_ADDRESS: u32 = u32::from_be_bytes([100, 64, 0, 1]);
 const ADDRESSES: u32 = 1 << 22;
 
+/// Pauses between attempts double, from the first to the last.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Meta {
@@ -192,9 +196,25 @@ impl Pods {
         if let Step::End { after, .. } = step {
             tokio::time::sleep(after).await;
         }
+        let mut pause = FIRST_RETRY;
+        loop {
+            match self.attempt(pod, step).await {
+                // It is gone, or another of its name is there.
+                Err(error) if has_code(&error, 404) || has_code(&error, 409) => return Ok(()),
+                Err(error) if pause <= LAST_RETRY => {
+                    tracing::debug!(name = %pod.metadata.name, %error, "simulated pod tries its step again");
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn attempt(&self, pod: &SimPod, step: Step) -> Result<(), kube::Error> {
         let _permit = self.permits.acquire().await;
         let uid = json!({"uid": &*pod.metadata.uid});
-        let outcome = match step {
+        match step {
             Step::Remove => {
                 let options = json!({"gracePeriodSeconds": 0, "preconditions": uid});
                 self.api.send(Method::DELETE, &pod.path(""), "application/json", &options).await
@@ -208,11 +228,6 @@ impl Pods {
                 let patch = json!({"metadata": uid, "status": status::ended(pod, code, self.now())});
                 self.patch(pod, &patch).await
             }
-        };
-        match outcome {
-            // It is gone, or another of its name is there.
-            Err(error) if has_code(&error, 404) || has_code(&error, 409) => Ok(()),
-            outcome => outcome,
         }
     }
 
