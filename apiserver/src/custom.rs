@@ -43,10 +43,7 @@ pub fn start(registry: Arc<Registry>, stop: CancellationToken) {
 
 /// Whether both read the same selectable fields from an object.
 fn same_fields(a: &Definition, b: &Definition) -> bool {
-    let fields = |definition: &Definition| {
-        definition.storage_version().map(|version| version.selectable_fields.clone())
-    };
-    fields(a) == fields(b)
+    a.selectable_paths() == b.selectable_paths()
 }
 
 struct Controller {

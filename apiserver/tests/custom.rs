@@ -198,6 +198,26 @@ async fn rules_of_a_definition_are_checked_and_then_hold_for_its_objects() {
 }
 
 #[tokio::test]
+async fn each_version_selects_by_its_own_fields() {
+    let server = TestServer::start().await;
+    let mut definition = definition();
+    let mut second = definition["spec"]["versions"][0].clone();
+    second["name"] = "v2".into();
+    second["storage"] = false.into();
+    second["selectableFields"] = json!([{"jsonPath": ".spec.size"}]);
+    definition["spec"]["versions"].as_array_mut().unwrap().push(second);
+    assert_eq!(server.post(DEFINITIONS, &definition).await.status, 201);
+    eventually(&server, WIDGETS, |answer| answer.status == 200).await;
+    for (name, size) in [("a", 1), ("b", 2)] {
+        assert_eq!(server.post(WIDGETS, &widget(name, json!({"size": size}))).await.status, 201);
+    }
+    let second = "/apis/example.com/v2/namespaces/default/widgets?fieldSelector=spec.size%3D2";
+    let found = server.get(second).await.json();
+    assert_eq!(found["items"].as_array().map(Vec::len), Some(1), "{found}");
+    assert_eq!(found["items"][0]["metadata"]["name"], "b");
+}
+
+#[tokio::test]
 async fn a_schema_that_keeps_everything_is_published_and_keeps_everything() {
     let server = TestServer::start().await;
     let mut definition = definition();

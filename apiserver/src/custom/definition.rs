@@ -122,6 +122,11 @@ fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(value: D
     Ok(Option::deserialize(value)?.unwrap_or_default())
 }
 
+/// The selectable fields' paths, without the leading dot.
+pub fn field_paths(version: &DefinitionVersion) -> Vec<String> {
+    version.selectable_fields.iter().map(|field| field.json_path.trim_start_matches('.').to_owned()).collect()
+}
+
 impl Definition {
     pub fn is_namespaced(&self) -> bool {
         self.spec.scope == "Namespaced"
@@ -139,6 +144,17 @@ impl Definition {
 
     pub fn storage_version(&self) -> Option<&DefinitionVersion> {
         self.spec.versions.iter().find(|version| version.storage)
+    }
+
+    /// The paths of the selectable fields of all versions, each once.
+    pub fn selectable_paths(&self) -> Vec<String> {
+        let mut paths: Vec<String> = Vec::new();
+        for path in self.spec.versions.iter().flat_map(field_paths) {
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+        paths
     }
 
     /// The versions that requests may name.

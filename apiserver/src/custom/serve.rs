@@ -9,7 +9,7 @@ use knarr_api::table::Printer;
 use knarr_storage::Error as StoreError;
 
 use super::conversion::Conversion;
-use super::definition::{Definition, DefinitionVersion};
+use super::definition::{Definition, DefinitionVersion, field_paths};
 use super::schema::CustomSchema;
 use super::strategy::CustomStrategy;
 use crate::cache::{Extractor, FieldSource, ROOT};
@@ -27,7 +27,7 @@ pub async fn storage(registry: &Registry, definition: &Definition) -> Result<Arc
     let spec = &definition.spec;
     let prefix = format!("{ROOT}{}/{}/", spec.group, spec.names.plural);
     let stored = definition.storage_version();
-    let paths: Vec<String> = stored.map(field_paths).unwrap_or_default();
+    let paths = definition.selectable_paths();
     let extractor = Extractor::new(paths.iter().map(|path| (path.as_str(), "")));
     let schemas = spec.versions.iter().map(|version| {
         let schema = CustomSchema::new(version, spec.preserve_unknown_fields);
@@ -62,11 +62,6 @@ fn conversion(registry: &Registry, definition: &Definition) -> Conversion {
         }
         _ => Conversion::Rename,
     }
-}
-
-/// The selectable fields' paths, without the leading dot.
-fn field_paths(version: &DefinitionVersion) -> Vec<String> {
-    version.selectable_fields.iter().map(|field| field.json_path.trim_start_matches('.').to_owned()).collect()
 }
 
 /// The built-in catalogue with the custom resources in it.
@@ -104,7 +99,11 @@ fn resource(definition: &Definition, version: &DefinitionVersion, storage: &Arc<
     let ending = definition.metadata.deletion_timestamp.is_some();
     let verbs =
         VERBS.iter().filter(|verb| !ending || **verb != "create").map(|verb| Name::from(*verb)).collect();
-    let fields = field_paths(version).into_iter().enumerate();
+    // Slots are those of all versions together.
+    let slots = definition.selectable_paths();
+    let fields = field_paths(version)
+        .into_iter()
+        .filter_map(|path| Some((slots.iter().position(|known| *known == path)?, path)));
     Resource {
         group: spec.group.clone().into(),
         version: version.name.clone().into(),
