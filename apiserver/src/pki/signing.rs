@@ -77,14 +77,6 @@ impl SigningKey {
         let decoding = DecodingKey::from_jwk(&jwk).map_err(|e| e.to_string())?;
         Ok(Self { algorithm, key, verifying: VerifyingKey { id, algorithm, key: decoding, jwk } })
     }
-
-    /// A token of these claims, in its compact form, that names the key.
-    pub fn sign<T: serde::Serialize>(&self, claims: &T) -> Result<String, String> {
-        let mut header = jsonwebtoken::Header::new(self.algorithm);
-        header.typ = None;
-        header.kid = Some(self.verifying.id.clone());
-        jsonwebtoken::encode(&header, claims, &self.key).map_err(|error| error.to_string())
-    }
 }
 
 #[cfg(test)]

@@ -215,7 +215,7 @@ struct Tokens(Arc<Pki>);
 
 impl TokenSigner for Tokens {
     fn sign(&self, claims: &serde_json::Value) -> Result<String, String> {
-        self.0.service_accounts.sign(claims)
+        self.0.service_accounts.sign(claims).map_err(|error| error.to_string())
     }
 }
 
