@@ -4,8 +4,8 @@ use futures::future::BoxFuture;
 
 use crate::{
     Context, autoscaling, bootstrap_tokens, certificates, cluster_roles, cron_jobs, daemon_sets, deployment,
-    disruption, endpoint_mirroring, endpoint_slices, endpoints, garbage, jobs, namespaces, nodes,
-    pod_garbage, quota, replicas, resource_claims, service_accounts, service_cidrs, stateful_sets,
+    disruption, endpoint_mirroring, endpoint_slices, endpoints, garbage, jobs, load_balancers, namespaces,
+    nodes, pod_garbage, quota, replicas, resource_claims, service_accounts, service_cidrs, stateful_sets,
     ttl_after_finished, volumes,
 };
 
@@ -99,6 +99,12 @@ pub const CATALOGUE: &[Descriptor] = &[
         "certificate-controller",
         certificates::approve::build,
     ),
+    controller(
+        "kubelet-serving-certificate-approver-controller",
+        "kubelet-serving-approver",
+        certificates::serving::build,
+    ),
+    controller("service-lb-controller", "service-controller", load_balancers::build),
     controller(
         "certificatesigningrequest-signing-controller",
         "certificate-controller",

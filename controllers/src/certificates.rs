@@ -1,4 +1,4 @@
-//! CertificateSigningRequests: [`approve`] the ones kubelets may have, [`sign`] what was approved, [`clean`] what
+//! CertificateSigningRequests: [`approve`] the ones kubelets may have as clients, [`serving`] those as servers, [`sign`] what was approved, [`clean`] what
 //! nobody waits for any more.
 //!
 //! [`request`] is what a request asks, [`signers`] what each signer of ours accepts, [`authority`] the key that signs.
@@ -7,6 +7,7 @@ pub(crate) mod approve;
 mod authority;
 pub(crate) mod clean;
 mod request;
+pub(crate) mod serving;
 pub(crate) mod sign;
 mod signers;
 

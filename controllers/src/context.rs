@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use knarr_api::time::{SharedClock, SharedRandom};
 use knarr_client::{
@@ -30,6 +30,8 @@ pub struct Config {
     pub nodes: NodesConfig,
     /// How volumes on the nodes' own disks are removed; absent: there are none.
     pub local_storage: Option<LocalStorage>,
+    /// Where the addresses of load balancers come from; without it a cloud must give them.
+    pub load_balancer_range: Option<Ipv4Net>,
     /// Finished pods that are kept before the oldest are removed; zero keeps all.
     pub terminated_pod_threshold: usize,
 }
@@ -92,6 +94,7 @@ impl Default for Config {
             token_signer: None,
             nodes: NodesConfig::default(),
             local_storage: None,
+            load_balancer_range: None,
             terminated_pod_threshold: 12_500,
         }
     }

@@ -30,6 +30,7 @@ mod endpoint_slices;
 mod endpoints;
 mod garbage;
 mod jobs;
+mod load_balancers;
 mod namespaces;
 mod nodes;
 mod pod_garbage;

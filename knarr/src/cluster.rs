@@ -91,6 +91,11 @@ impl Cluster {
         format!("10.{}.0.0/16", 96 + u16::from(self.index))
     }
 
+    /// Where Services of type LoadBalancer get their addresses; every node of the cluster answers them.
+    pub fn load_balancer_cidr(&self) -> String {
+        format!("10.{}.0.0/24", 208 + u16::from(self.index))
+    }
+
     /// The address of cluster DNS: the tenth of the service range, as everywhere.
     pub fn dns_address(&self) -> std::net::Ipv4Addr {
         std::net::Ipv4Addr::new(10, 96 + self.index, 0, 10)

@@ -239,6 +239,9 @@ fn start_controllers(
         token_signer: Some(Arc::new(Tokens(control_plane.pki.clone()))),
         nodes: NodesConfig { pod_ranges, ..NodesConfig::default() },
         local_storage: Some(hello::local_storage()),
+        load_balancer_range: Some(
+            settings.cluster.load_balancer_cidr().parse().context("load balancer range")?,
+        ),
         ..knarr_controllers::Config::default()
     };
     let (clock, random) = (control_plane.clock.clone(), control_plane.random.clone());

@@ -66,7 +66,10 @@ impl Settings {
             program: self.program.clone(),
             data_dir: self.cluster.data_dir.clone(),
             cluster_cidrs: vec![parse(self.cluster.pod_cidr())?],
-            service_cidrs: vec![parse(self.cluster.service_cidr())?],
+            service_cidrs: vec![
+                parse(self.cluster.service_cidr())?,
+                parse(self.cluster.load_balancer_cidr())?,
+            ],
             cluster_dns: vec![IpAddr::V4(self.cluster.dns_address())],
             cluster_domain: DOMAIN.to_owned(),
             // One bit per cluster, from upstream's bit 14 upwards.
@@ -88,6 +91,7 @@ pub struct NodeSettings {
     pub program: PathBuf,
     pub data_dir: PathBuf,
     pub cluster_cidrs: Vec<IpNet>,
+    /// Ranges that the service proxy answers: ClusterIPs, and addresses of load balancers.
     pub service_cidrs: Vec<IpNet>,
     pub cluster_dns: Vec<IpAddr>,
     pub cluster_domain: String,
