@@ -65,7 +65,7 @@ impl Cycle {
         }
         let judge = match Judge::new(pod, profile, cluster) {
             Ok(judge) => judge,
-            Err(diagnosis) => return Err(self.give_up(pod, profile, cluster, None, diagnosis)),
+            Err(diagnosis) => return Err(self.give_up(pod, profile, cluster, None, *diagnosis)),
         };
         if let Some(batch) = self.batch.take_if(|batch| !batch.serves(pod, cluster)) {
             drop(batch);
@@ -77,7 +77,7 @@ impl Cycle {
         self.batch = None;
         let feasible = match self.find_feasible(pod, profile, &judge, cluster) {
             Ok(feasible) => feasible,
-            Err(diagnosis) => return Err(self.give_up(pod, profile, cluster, Some(&judge), diagnosis)),
+            Err(diagnosis) => return Err(self.give_up(pod, profile, cluster, Some(&judge), *diagnosis)),
         };
         Ok(self.pick_best(pod, profile, cluster, &feasible))
     }
@@ -88,8 +88,8 @@ impl Cycle {
         profile: &Profile,
         judge: &Judge<'_>,
         cluster: &'c Cluster,
-    ) -> Result<Vec<&'c NodeInfo>, Diagnosis> {
-        let mut diagnosis = Diagnosis::default();
+    ) -> Result<Vec<&'c NodeInfo>, Box<Diagnosis>> {
+        let mut diagnosis = Box::<Diagnosis>::default();
         if let Some(node) = nominated(pod, cluster).and_then(|node| cluster.state.node(node))
             && judge.allows(node).is_ok()
         {

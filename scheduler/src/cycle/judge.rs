@@ -24,13 +24,13 @@ pub type No = (&'static str, Rejection);
 
 impl<'a> Judge<'a> {
     /// Asks the plugins about the pod itself.
-    pub fn new(pod: &'a Pod, profile: &'a Profile, cluster: &'a Cluster) -> Result<Self, Diagnosis> {
+    pub fn new(pod: &'a Pod, profile: &'a Profile, cluster: &'a Cluster) -> Result<Self, Box<Diagnosis>> {
         let mut judge = Self { pod, cluster, filters: Vec::new(), only: None };
         for plugin in profile.filters() {
             let filter = match plugin.pre_filter(pod, cluster) {
                 PreFilter::Skip => continue,
                 PreFilter::Rejected(rejection) => {
-                    return Err(Diagnosis::before_all_nodes(plugin.name(), rejection));
+                    return Err(Box::new(Diagnosis::before_all_nodes(plugin.name(), rejection)));
                 }
                 PreFilter::Only(names, filter) => {
                     judge.only = Some((names, plugin.name()));

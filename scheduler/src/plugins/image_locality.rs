@@ -29,12 +29,12 @@ impl Plugin for ImageLocality {
             _ => None,
         });
         let nodes = cluster.state.order().len().max(1) as f64;
-        let spread = |image: &Box<str>| {
+        let spread = |image: &str| {
             let name = normalized(image);
             let having = cluster.state.nodes_with_image(&name);
             (having > 0).then(|| (name, having as f64 / nodes))
         };
-        let images: Vec<_> = pod.images.iter().chain(volumes).filter_map(spread).collect();
+        let images: Vec<_> = pod.images.iter().chain(volumes).filter_map(|image| spread(image)).collect();
         // Without any of them anywhere all nodes get 0, as without this plugin.
         (!images.is_empty()).then(|| Box::new(There { images, containers: pod.images.len() as i64 }) as _)
     }

@@ -70,7 +70,7 @@ impl Plugin for Fit {
 }
 
 fn fits(want: &Amounts, used: &Amounts, pods: usize, allocatable: &Amounts) -> bool {
-    pods as i64 + 1 <= allocatable.pods
+    (pods as i64) < allocatable.pods
         && want.milli_cpu <= allocatable.milli_cpu - used.milli_cpu
         && want.memory <= allocatable.memory - used.memory
         && want.ephemeral_storage <= allocatable.ephemeral_storage - used.ephemeral_storage

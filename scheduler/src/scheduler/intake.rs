@@ -14,6 +14,9 @@ use crate::object::{Node, Pod};
 use crate::objects::{Labelled, Objects, Selecting, Store};
 use crate::volumes::Plan;
 
+/// Puts an object where it belongs, and says what that means.
+pub type Apply = Box<dyn FnOnce(&mut Objects) -> Option<Event> + Send>;
+
 /// What the worker is told.
 pub enum Message {
     Pod(Arc<Pod>),
@@ -21,7 +24,7 @@ pub enum Message {
     Node(Arc<Node>),
     NodeGone(Arc<Node>),
     /// Another object came, changed or went.
-    Object(Box<dyn FnOnce(&mut Objects) -> Option<Event> + Send>),
+    Object(Apply),
     /// A binding came back.
     Bound {
         pod: Arc<Pod>,
