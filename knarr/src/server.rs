@@ -68,8 +68,12 @@ fn leave_terminal() -> anyhow::Result<()> {
     nix::unistd::setsid().context("leaving the terminal's session").map(drop)
 }
 
+/// The netlink library warns of every refusal of the kernel, also of those that are expected: a link that has gone
+/// with its namespace. What matters comes back as an error and is told by whoever asked.
+const LOGGED: &str = "info,nlink=error";
+
 fn log_to_stderr() -> anyhow::Result<()> {
-    let filter = EnvFilter::try_from_env("KNARR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("KNARR_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -78,16 +78,7 @@ impl Wiring {
     /// Removes the node's end, and the pod's with it.
     pub async fn disconnect(&self, ends: &Ends, attachment: &Attachment) -> Result<(), Error> {
         let step = |source| Error::Step { step: "delete link", pod: label(attachment), source };
-        self.delete_host_end(ends).await.map_err(step)
-    }
-
-    /// The kernel reaps the pair with the pod's namespace, so it is usually gone. Asked for by name over netlink, what
-    /// is missing is an error, which the library logs as a warning.
-    async fn delete_host_end(&self, ends: &Ends) -> Result<(), nlink::Error> {
-        if nix::net::if_::if_nametoindex(ends.host.as_str()).is_err() {
-            return Ok(());
-        }
-        self.host.del_link_if_exists(ends.host.as_str()).await.map(drop)
+        self.host.del_link_if_exists(ends.host.as_str()).await.map(drop).map_err(step)
     }
 
     async fn ensure_link(
@@ -101,7 +92,7 @@ impl Wiring {
         }
         // A pair of the same name belongs to an earlier sandbox of this pod that
         // the kernel has not reaped yet.
-        self.delete_host_end(ends).await?;
+        self.host.del_link_if_exists(ends.host.as_str()).await?;
         let veth = VethLink::new(ends.host.as_str(), POD_LINK)
             .mtu(self.mtu)
             .address(ends.host_mac)

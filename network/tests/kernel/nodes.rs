@@ -108,6 +108,7 @@ async fn several_nodes_on_one_machine_are_neighbours_and_leave_by_the_machine() 
     set_address(&world, "down0", "192.0.2.254").await;
     machine.set_address("up0", "192.0.2.1").await;
 
+    let before = other_links(&machine).await;
     let lan = Lan::new(&machine.config.cluster, "10.232.0.0/24".parse().expect("a range"), vec![]);
     let lan = lan.within(machine.netns.path());
     let member = Member { netns: second.netns.path().to_owned(), address: lan.address(2) };
@@ -129,7 +130,7 @@ async fn several_nodes_on_one_machine_are_neighbours_and_leave_by_the_machine() 
     lan.destroy().await.expect("destroy");
     assert!(!member.netns.exists(), "the namespace is left");
     assert_eq!(tables(&machine).await, vec![format!("knarr-{}-pods", machine.config.cluster)]);
-    assert_eq!(pod_links(&machine).await.len(), 1, "only the pod's link is left");
+    assert_eq!(other_links(&machine).await, before, "links between nodes are left");
     lan.detach(&member).await.expect("twice");
     lan.destroy().await.expect("twice");
 }

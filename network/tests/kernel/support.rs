@@ -196,15 +196,27 @@ pub fn range(text: &str) -> ipnet::IpNet {
 
 /// Links of the node that belong to pods.
 pub async fn pod_links(node: &Node) -> Vec<String> {
+    let mut links = links(node).await;
+    links.retain(|name| is_of_a_pod(name));
+    links
+}
+
+/// Links of the node that belong to none.
+pub async fn other_links(node: &Node) -> Vec<String> {
+    let mut links = links(node).await;
+    links.retain(|name| !is_of_a_pod(name));
+    links
+}
+
+fn is_of_a_pod(link: &str) -> bool {
+    link.starts_with("kn")
+}
+
+async fn links(node: &Node) -> Vec<String> {
     let connection: nlink::Connection<nlink::Route> =
         nlink::Connection::new_in(node.netns.path()).expect("open netlink");
     let links = connection.get_links().await.expect("list links");
-    links
-        .iter()
-        .filter_map(|link| link.name())
-        .filter(|name| name.starts_with("kn"))
-        .map(str::to_owned)
-        .collect()
+    links.iter().filter_map(|link| link.name()).map(str::to_owned).collect()
 }
 
 /// Names of the node's nftables tables.
