@@ -1,9 +1,9 @@
 //! What flows between a client and a container: logs, exec, attach, files and ports.
 
 use std::io::{BufRead, BufReader, Lines};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
-use knarr_e2e::{Cluster, KUBECTLS, Kubectl, fetch, free_port};
+use knarr_e2e::{Cluster, KUBECTLS, Kubectl, fetch, free_port, run};
 
 /// A program that is ended with the test.
 struct Running {
@@ -14,8 +14,8 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _gone = self.child.kill();
+        // The child is `timeout`, which passes this on to kubectl; it may have ended by itself.
+        run(Command::new("kill").arg(self.child.id().to_string()));
         let _reaped = self.child.wait();
     }
 }

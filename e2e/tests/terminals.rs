@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use knarr_e2e::{Cluster, KUBECTLS, Kubectl, Run, run_with};
+use knarr_e2e::{Cluster, KUBECTLS, Kubectl, Run, run, run_with};
 
 /// Runs kubectl on a terminal of its own, as a person would, and types `typed`.
 fn at_terminal(kubectl: &Kubectl, arguments: &str, typed: &str) -> Run {
@@ -78,7 +78,8 @@ fn a_watch_tells_what_happens_in_order() {
     kubectl.ok(&["label", "configmap", "second", "tier=web"]);
     kubectl.ok(&["delete", "configmap", "second"]);
     let seen = [next(), next(), next()];
-    watch.kill().expect("kubectl is killed");
+    // The child is `timeout`, which passes this on to kubectl.
+    run(Command::new("kill").arg(watch.id().to_string())).ok();
     watch.wait().expect("kubectl is reaped");
     for (line, kind) in seen.iter().zip(["ADDED", "MODIFIED", "DELETED"]) {
         assert!(line.starts_with(kind) && line.contains("second"), "{seen:?}");

@@ -84,8 +84,8 @@ pub async fn start(
 
     let store = Embedded::open(&settings.dir("store"), &Options::default())
         .with_context(|| format!("opening the store in {}", settings.dir("store").display()))?;
-    let encryption = EncryptionFile::open_or_create(&settings.dir("encryption.yaml"))
-        .context("how Secrets are encrypted")?;
+    let encryption =
+        EncryptionFile::open_or_create(&settings.dir(ENCRYPTION)).context("how Secrets are encrypted")?;
     let store: Arc<dyn Store> = Arc::new(encryption.encrypt(Arc::new(store)));
     tasks.spawn("encryption keys", |stop| async move {
         stop.run_until_cancelled(encryption.follow()).await;

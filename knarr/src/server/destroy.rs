@@ -5,11 +5,11 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::node::open_runtime;
-use super::settings::{NodeSettings, POD_CIDRS, Settings};
+use super::settings::{ENCRYPTION, NodeSettings, POD_CIDRS, Settings};
 use crate::cluster::{Cluster, LocalNode};
 
 /// What a server or an agent makes in its data directory. Anything else there is the user's and stays.
-const OWN: [&str; 13] = [
+const OWN: [&str; 14] = [
     "store",
     "pki",
     "runtime",
@@ -22,6 +22,7 @@ const OWN: [&str; 13] = [
     "server.lock",
     "control.sock",
     "hello.fingerprint",
+    ENCRYPTION,
     POD_CIDRS,
 ];
 

@@ -14,6 +14,8 @@ pub const DOMAIN: &str = "cluster.local";
 
 /// The file that keeps the node's part of the pod range.
 pub const POD_CIDRS: &str = "pod-cidrs";
+/// The keys that Secrets are encrypted with.
+pub const ENCRYPTION: &str = "encryption.yaml";
 
 /// Facts that several components must agree on.
 #[derive(Debug)]

@@ -130,7 +130,7 @@ fn shaped(uid: u8, node: &str, shape: u8) -> Arc<Pod> {
         spec["affinity"] = anti;
         spec["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]);
     }
-    let app = if shape % 2 == 0 { "a" } else { "b" };
+    let app = if shape.is_multiple_of(2) { "a" } else { "b" };
     let meta = json!({
         "name": uid.to_string(), "namespace": "default", "uid": uid.to_string(), "labels": {"app": app},
     });
