@@ -21,7 +21,7 @@ use knarr_controllers::{Controllers, NodesConfig, PodRange, SigningAuthority, To
 use knarr_storage::{Embedded, Options, Store, compact_periodically};
 use tokio::net::TcpListener;
 
-use super::settings::{DOMAIN, Settings};
+use super::settings::{DOMAIN, ENCRYPTION, Settings};
 use super::tasks::Tasks;
 use super::{hello, manifests, scheduler};
 
