@@ -14,6 +14,7 @@
 //! Handlers run on the reflector's task and must only enqueue or flip a flag.
 
 mod factory;
+mod lenient;
 mod reflector;
 mod selection;
 mod store;

@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::lenient;
 use super::{
     SharedInformer,
     wire::{DecodeError, Line, Lines, ListPage, decode_line},
@@ -170,7 +171,7 @@ impl<K: Cached> Reflector<K> {
         }
         let response = self.send(self.informer.selection().url(&parameters)).await?;
         let body = response.into_body().collect_bytes().await?;
-        Ok(serde_json::from_slice(&body)?)
+        Ok(lenient::read(&body)?)
     }
 
     /// Applies events until the server ends the watch; `version` always says how far we are.

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::lenient;
 use crate::object::Cached;
 
 /// The largest watch event accepted; several times what a server stores in one object.
@@ -77,7 +78,7 @@ pub(super) fn decode_line<K: Cached>(line: &[u8]) -> Result<Line<K>, DecodeError
     let object = event.object.get();
     match event.kind {
         "ADDED" | "MODIFIED" | "DELETED" => {
-            let mut object: K = serde_json::from_str(object)?;
+            let mut object: K = lenient::read(object.as_bytes())?;
             object.shrink();
             let version = object.resource_version().to_owned();
             let event = if event.kind == "DELETED" {

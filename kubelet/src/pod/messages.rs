@@ -58,10 +58,8 @@ fn from_log(path: &Path) -> String {
         return String::new();
     }
     let text = String::from_utf8_lossy(&bytes);
-    // `time stream tag content`
-    let contents: Vec<&str> = text.lines().filter_map(|line| line.splitn(4, ' ').nth(3)).collect();
-    let tail = contents[contents.len().saturating_sub(MAX_LOG_LINES)..].iter();
-    let joined: String = tail.map(|line| format!("{line}\n")).collect();
+    let contents: Vec<String> = text.lines().filter_map(content).collect();
+    let joined = contents[contents.len().saturating_sub(MAX_LOG_LINES)..].concat();
     let mut start = joined.len().saturating_sub(MAX_LOG_BYTES);
     while !joined.is_char_boundary(start) {
         start += 1;
@@ -69,9 +67,24 @@ fn from_log(path: &Path) -> String {
     joined[start..].to_owned()
 }
 
+/// What a container wrote, of a line `time stream tag content`; tag `P` says that it did not end the line.
+fn content(line: &str) -> Option<String> {
+    let mut parts = line.splitn(4, ' ').skip(2);
+    let (tag, content) = (parts.next()?, parts.next()?);
+    Some(format!("{content}{}", if tag == "P" { "" } else { "\n" }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_last_line_without_an_end_gets_none() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let log = dir.path().join("0.log");
+        std::fs::write(&log, "T stdout F first\nT stdout P DONE\n").expect("written");
+        assert_eq!(from_log(&log), "first\nDONE");
+    }
 
     #[test]
     fn logs_speak_for_a_container_that_wrote_nothing() {
