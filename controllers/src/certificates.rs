@@ -1,8 +1,9 @@
-//! CertificateSigningRequests: [`approve`] the ones kubelets may have as clients, [`serving`] those as servers, [`sign`] what was approved, [`clean`] what
-//! nobody waits for any more.
+//! CertificateSigningRequests: [`approve`] the ones kubelets may have as clients, [`serving`] those as servers, [`sign`]
+//! what was approved, [`clean`] what nobody waits for any more.
 //!
 //! [`request`] is what a request asks, [`signers`] what each signer of ours accepts, [`authority`] the key that signs.
 
+mod approval;
 pub(crate) mod approve;
 mod authority;
 pub(crate) mod clean;

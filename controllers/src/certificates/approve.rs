@@ -1,18 +1,15 @@
 //! Approving the client certificates that kubelets ask for, if the asker may have them.
 
 use futures::future::BoxFuture;
-use k8s_openapi::{
-    api::{
-        authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
-        certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition},
-    },
-    apimachinery::pkg::apis::meta::v1::Time,
+use k8s_openapi::api::{
+    authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+    certificates::v1::CertificateSigningRequest,
 };
 use knarr_api::time::SharedClock;
 use knarr_client::{Action, Api, Client, ObjectKey, Reconcile, SharedInformer};
 use kube::api::PostParams;
 
-use super::{QUEUE, WORKERS, condition, is_issued, request::Request, signers};
+use super::{QUEUE, WORKERS, approval, request::Request, signers};
 use crate::{
     Context,
     error::{Error, Step},
@@ -53,8 +50,7 @@ impl Reconcile for Sync {
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some(asked) = self.requests.get_key(key) else { return Ok(Action::Done) };
-        let decided = ["Approved", "Denied"].into_iter().any(|kind| condition(&asked, kind).is_some());
-        if decided || is_issued(&asked) {
+        if !approval::is_open(&asked) {
             return Ok(Action::Done);
         }
         let request = Request::parse(&asked.spec.request.0)
@@ -62,7 +58,7 @@ impl Reconcile for Sync {
         let recognized = recognize(&asked, &request);
         for (permission, message) in &recognized {
             if self.may(&asked, permission).await? {
-                self.approve(&asked, message).await?;
+                approval::approve(&self.client, &self.clock, &asked, message).await?;
                 return Ok(Action::Done);
             }
         }
@@ -97,24 +93,5 @@ impl Sync {
         let name = asked.metadata.name.as_deref().unwrap_or_default();
         let answer = api.create(&PostParams::default(), &review).await.step("review access for", name)?;
         Ok(answer.status.is_some_and(|status| status.allowed))
-    }
-
-    async fn approve(&self, asked: &CertificateSigningRequest, message: &str) -> Result<(), Error> {
-        let (mut approved, now) = (asked.clone(), Time(self.clock.now()));
-        let conditions = approved.status.get_or_insert_default().conditions.get_or_insert_default();
-        conditions.push(CertificateSigningRequestCondition {
-            type_: "Approved".to_owned(),
-            status: "True".to_owned(),
-            reason: Some("AutoApproved".to_owned()),
-            message: Some(message.to_owned()),
-            last_update_time: Some(now.clone()),
-            last_transition_time: Some(now),
-        });
-        let name = asked.metadata.name.as_deref().unwrap_or_default();
-        let api = Api::<CertificateSigningRequest>::all(self.client.clone());
-        api.replace_subresource("approval", name, &PostParams::default(), &approved)
-            .await
-            .map(drop)
-            .step("approve", name)
     }
 }

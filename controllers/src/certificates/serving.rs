@@ -6,14 +6,12 @@
 use std::net::IpAddr;
 
 use futures::future::BoxFuture;
-use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestCondition};
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::Node;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use knarr_api::time::SharedClock;
 use knarr_client::{Action, Api, Client, ObjectKey, Reconcile, SharedInformer};
-use kube::api::PostParams;
 
-use super::{QUEUE, WORKERS, condition, is_issued, request::Name, request::Request, signers};
+use super::{QUEUE, WORKERS, approval, request::Name, request::Request, signers};
 use crate::{
     Context,
     error::{Error, Step},
@@ -69,8 +67,7 @@ impl Reconcile for Sync {
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some(asked) = self.requests.get_key(key) else { return Ok(Action::Done) };
-        let decided = ["Approved", "Denied"].into_iter().any(|kind| condition(&asked, kind).is_some());
-        if decided || is_issued(&asked) {
+        if !approval::is_open(&asked) {
             return Ok(Action::Done);
         }
         // What cannot be read is reported by the approver of client certificates.
@@ -82,20 +79,8 @@ impl Reconcile for Sync {
             // The node reports its addresses after it has registered.
             return Ok(Action::Retry);
         }
-        let (mut approved, now) = ((*asked).clone(), Time(self.clock.now()));
-        let conditions = approved.status.get_or_insert_default().conditions.get_or_insert_default();
-        conditions.push(CertificateSigningRequestCondition {
-            type_: "Approved".to_owned(),
-            status: "True".to_owned(),
-            reason: Some("AutoApproved".to_owned()),
-            message: Some(MESSAGE.to_owned()),
-            last_update_time: Some(now.clone()),
-            last_transition_time: Some(now),
-        });
-        let name = asked.metadata.name.as_deref().unwrap_or_default();
-        let api = Api::<CertificateSigningRequest>::all(self.client.clone());
-        let written = api.replace_subresource("approval", name, &PostParams::default(), &approved).await;
-        written.map(|_| Action::Done).step("approve", name)
+        approval::approve(&self.client, &self.clock, &asked, MESSAGE).await?;
+        Ok(Action::Done)
     }
 }
 

@@ -87,7 +87,7 @@ impl Wiring {
         inside: &Connection<Route>,
         ends: &Ends,
     ) -> Result<(), nlink::Error> {
-        if inside.get_links().await?.iter().any(|link| link.name() == Some(POD_LINK)) {
+        if inside.get_link_by_name(POD_LINK).await?.is_some() {
             return self.host.set_link_up(ends.host.as_str()).await;
         }
         // A pair of the same name belongs to an earlier sandbox of this pod that
