@@ -23,5 +23,6 @@ pub mod security;
 pub mod spec;
 pub mod start;
 pub mod sync;
+pub mod waits;
 pub mod worker;
 pub mod workers;

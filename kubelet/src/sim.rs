@@ -68,6 +68,16 @@ impl SimRuntime {
         });
     }
 
+    /// No registry has this image (any more), or one has it again. Only pulls notice.
+    pub fn set_pullable(&self, reference: &str, pullable: bool) {
+        let mut state = self.inner.state.lock();
+        if pullable {
+            state.missing_images.remove(reference);
+        } else {
+            state.missing_images.insert(reference.to_owned());
+        }
+    }
+
     /// Ends a running container, as its process would.
     pub fn finish(&self, id: &str, exit_code: i32) -> Result<()> {
         let now = self.now();
@@ -268,6 +278,9 @@ impl ContainerRuntime for SimRuntime {
     }
 
     async fn pull_image(&self, reference: &str, _: Option<AuthConfig>) -> Result<ImageInfo> {
+        if self.inner.state.lock().missing_images.contains(reference) {
+            return Err(not_found("image", reference));
+        }
         Ok(state::image(reference))
     }
 

@@ -4,6 +4,7 @@ mod support;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node};
+use knarr_api::time::Clock;
 use knarr_runtime::cri::ContainerRuntime;
 use kube::Api;
 use kube::api::{ListParams, PostParams};
@@ -152,6 +153,32 @@ async fn a_crashing_container_waits_longer_each_time() {
         .0
         .duration_since(pod.status.expect("told").start_time.expect("told").0);
     assert!((74..=80).contains(&age.as_secs()), "{age}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_pull_shows_its_error_and_then_that_it_waits() {
+    let world = World::new().await;
+    world.runtime.set_pullable("gone:1", false);
+    let spec = json!({"containers": [{"name": "main", "image": "gone:1", "imagePullPolicy": "Always"}]});
+    world.create("web", spec).await;
+    let message = |pod: &k8s_openapi::api::core::v1::Pod| {
+        container(pod, "main").and_then(|c| c.state.as_ref()?.waiting.as_ref()?.message.clone())
+    };
+    let mut changed = Vec::new();
+    for reason in ["ErrImagePull", "ImagePullBackOff", "ErrImagePull", "ImagePullBackOff"] {
+        let pod = world.until("web", is(move |pod| waiting(pod, "main") == reason)).await.expect("there");
+        changed.push(world.clock.now().as_second());
+        let error = "image gone:1 not found";
+        let expected = match reason {
+            "ErrImagePull" => error.to_owned(),
+            _ => format!("Back-off pulling image \"gone:1\": ErrImagePull: {error}"),
+        };
+        assert_eq!(message(&pod), Some(expected));
+    }
+    let lasted: Vec<i64> = changed.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(lasted, [5, 5, 10], "the status's own echo does not cut the error short");
+    world.runtime.set_pullable("gone:1", true);
+    world.until("web", ready()).await;
 }
 
 #[tokio::test(start_paused = true)]

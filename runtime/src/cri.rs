@@ -28,9 +28,6 @@ pub enum Error {
     /// The image could not be pulled (ErrImagePull).
     #[error("failed to pull and unpack image {reference:?}: {reason}")]
     Pull { reference: String, reason: String },
-    /// The registry could not be reached at all (RegistryUnavailable).
-    #[error("registry for {reference:?} is unavailable: {reason}")]
-    RegistryUnavailable { reference: String, reason: String },
     /// The request itself can never work (bad user, path, mount): CreateContainerError.
     #[error("{0}")]
     Invalid(String),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use knarr_api::time::SharedClock;
 use knarr_runtime::cri::{self, AuthConfig, ContainerRuntime, ImageInfo};
@@ -97,13 +97,13 @@ impl ImageManager {
         let uid = spec::uid(request.pod);
         let (key, now) = (backoff_key(uid, wanted), self.clock.now());
         let slot = (uid.to_owned(), wanted.to_owned());
-        if self.backoff.lock().waiting_since_update(&key, now).is_some() {
+        if let Some((end, _)) = self.backoff.lock().waiting_since_update(&key, now) {
             let mut message = format!("Back-off pulling image {wanted:?}");
             self.tell(request, "BackOff", &message);
             if let Some(error) = self.errors.lock().get(&slot) {
                 message = format!("{message}: {error}");
             }
-            return Err(StartError::new("ImagePullBackOff", message));
+            return Err(StartError::new("ImagePullBackOff", message).retry_at(end));
         }
         self.errors.lock().remove(&slot);
         self.tell(request, "Pulling", &format!("Pulling image {wanted:?}"));
@@ -127,11 +127,13 @@ impl ImageManager {
             }
             Err(error) => {
                 self.warn(request, "Failed", &format!("Failed to pull image {wanted:?}: {error}"));
-                let now = self.clock.now();
-                self.backoff.lock().next(&key, now, now);
-                let failed = explain(wanted, &error);
+                let failed = explain(&error);
                 self.errors.lock().insert(slot, format!("{}: {}", failed.reason, failed.message));
-                Err(failed)
+                let now = self.clock.now();
+                let delay = self.backoff.lock().next(&key, now, now);
+                // The error is shown for half of the wait; then that it waits.
+                let shown = SignedDuration::try_from(delay / 2).unwrap_or(SignedDuration::ZERO);
+                Err(failed.retry_at(now.checked_add(shown).unwrap_or(now)))
             }
         }
     }
@@ -149,11 +151,6 @@ impl ImageManager {
             Some(error) => Err(error),
             None => self.runtime.pull_image(image, None).await,
         }
-    }
-
-    /// When a pull that waits is tried again.
-    pub fn retry_at(&self, uid: &str, image: &str, now: Timestamp) -> Option<Timestamp> {
-        self.backoff.lock().waiting_since_update(&backoff_key(uid, image), now).map(|(end, _)| end)
     }
 
     /// The pod is gone.
@@ -182,13 +179,10 @@ fn whole_millis(duration: Duration) -> Duration {
     Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn explain(image: &str, error: &cri::Error) -> StartError {
-    match error {
-        cri::Error::RegistryUnavailable { reason, .. } => StartError::new(
-            "RegistryUnavailable",
-            format!("image pull failed for {image} because the registry is unavailable: {reason}"),
-        ),
-        cri::Error::InvalidImageName { .. } => StartError::new("InvalidImageName", error.to_string()),
-        _ => StartError::new("ErrImagePull", error.to_string()),
-    }
+fn explain(error: &cri::Error) -> StartError {
+    let reason = match error {
+        cri::Error::InvalidImageName { .. } => "InvalidImageName",
+        _ => "ErrImagePull",
+    };
+    StartError::new(reason, error.to_string())
 }

@@ -48,13 +48,14 @@ impl Backoff {
         (now < end).then_some((end, entry.delay))
     }
 
-    /// The next wait is twice as long.
-    pub fn next(&mut self, key: &str, event: Timestamp, now: Timestamp) {
+    /// The next wait is twice as long; this long.
+    pub fn next(&mut self, key: &str, event: Timestamp, now: Timestamp) -> Duration {
         let delay = match self.fresh(key, event) {
             Some(entry) => (entry.delay * 2).min(self.maximum),
             None => INITIAL.min(self.maximum),
         };
         self.entries.insert(key.to_owned(), Entry { delay, updated: now });
+        delay
     }
 
     /// Forgets what has long been quiet.

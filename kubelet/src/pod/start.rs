@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use knarr_client::events::EventType;
 use knarr_runtime::cri::{self, SandboxStatus};
@@ -24,11 +25,17 @@ use crate::volumes::manager::MountedVolumes;
 pub struct StartError {
     pub reason: &'static str,
     pub message: String,
+    /// When another try makes sense, where that is known.
+    pub retry: Option<Timestamp>,
 }
 
 impl StartError {
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: message.into(), retry: None }
+    }
+
+    pub fn retry_at(self, at: Timestamp) -> Self {
+        Self { retry: Some(at), ..self }
     }
 }
 

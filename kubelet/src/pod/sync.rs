@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
-use knarr_client::events::EventType;
 use knarr_runtime::cri::{self, ContainerState};
 
 use super::actions::{self, Actions};
 use super::kill::{self, How};
 use super::observed::{Observed, Seen};
-use super::start::{StartError, Starter};
+use super::start::Starter;
 use super::worker::{Next, Worker};
 use super::{container, restart, sandbox, spec};
 use crate::images::secrets;
@@ -23,8 +22,6 @@ use crate::resources::cgroups;
 /// Failed syncs are tried again after this, doubling up to the other.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(122);
-/// A pull that failed shows its error this long before it shows that it waits.
-const SHOW_PULL_ERROR: SignedDuration = SignedDuration::from_secs(10);
 
 impl Worker {
     /// Syncs the pod once.
@@ -294,58 +291,20 @@ impl Worker {
         if self.inbox.terminating() {
             return Attempt::Waits(None);
         }
-        if let Some(until) = self.crash_loop(starter, container) {
+        let waits = self.showing_pull_error(container).or_else(|| self.crash_loop(starter, container));
+        if let Some(until) = waits {
             return Attempt::Waits(Some(until));
         }
         match starter.start(container, target).await {
             Ok(()) => {
                 self.failures.remove(&container.name);
+                self.pull_errors.remove(&container.name);
                 Attempt::Started
             }
             Err(error) => {
                 tracing::debug!(pod = spec::name(starter.pod), container = container.name, %error, "start failed");
-                let until = self.when_to_retry(starter, container, &error);
-                self.failures.insert(container.name.clone(), (error.reason, error.message));
-                Attempt::Waits(Some(until))
+                Attempt::Waits(Some(self.note_failure(container, error)))
             }
-        }
-    }
-
-    /// When the container may start again, if it has to wait.
-    fn crash_loop(&mut self, starter: &Starter<'_>, container: &Container) -> Option<Timestamp> {
-        let exited =
-            |c: &&super::observed::Seen| c.name == container.name && c.state == ContainerState::Exited;
-        let last = starter.observed.containers.iter().find(exited)?;
-        let finished = Timestamp::from_nanosecond(i128::from(last.finished_at)).ok()?;
-        let now = self.agent.now();
-        let Some((until, delay)) = self.restarts.waiting(&container.name, finished, now) else {
-            self.restarts.next(&container.name, finished, now);
-            return None;
-        };
-        let pod = spec::display(starter.pod);
-        let name = &container.name;
-        self.agent.recorder.container(
-            starter.pod,
-            name,
-            EventType::Warning,
-            "BackOff",
-            format!("Back-off restarting failed container {name} in pod {pod}"),
-        );
-        let delay = crate::events::go_duration(delay);
-        let message = format!("back-off {delay} restarting failed container={name} pod={pod}");
-        self.failures.insert(name.clone(), ("CrashLoopBackOff", message));
-        Some(until)
-    }
-
-    fn when_to_retry(&self, starter: &Starter<'_>, container: &Container, error: &StartError) -> Timestamp {
-        let now = self.agent.now();
-        let soon = now.checked_add(SHOW_PULL_ERROR).unwrap_or(now);
-        let image = container.image.as_deref().unwrap_or_default();
-        match error.reason {
-            "ImagePullBackOff" => {
-                self.agent.images.retry_at(spec::uid(starter.pod), image, now).unwrap_or(soon)
-            }
-            _ => soon,
         }
     }
 
@@ -413,7 +372,7 @@ impl Worker {
     pub(super) fn retry_after_failure(&mut self) -> Next {
         let delay = FIRST_RETRY.saturating_mul(1 << self.failed_syncs.min(8)).min(LAST_RETRY);
         self.failed_syncs += 1;
-        let delay = SignedDuration::try_from(delay).unwrap_or(SHOW_PULL_ERROR);
+        let delay = SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX);
         Next::At(self.agent.now().checked_add(delay).unwrap_or(Timestamp::MAX))
     }
 }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
 use super::observed::{Observed, Seen};
+use super::waits::PullError;
 use super::{cleanup, kill, messages, spec};
 use crate::agent::Agent;
 use crate::resources::cgroups;
@@ -144,6 +145,8 @@ pub struct Worker {
     /// Sandboxes of the pod, live and dead.
     pub(super) sandboxes: Vec<String>,
     pub(super) failures: StartFailures,
+    /// By container name.
+    pub(super) pull_errors: HashMap<String, PullError>,
     pub(super) restarts: Backoff,
     pub(super) verdict: Option<Verdict>,
     /// Cgroup and directories are there.
@@ -167,6 +170,7 @@ impl Worker {
             inbox,
             sandboxes,
             failures: StartFailures::new(),
+            pull_errors: HashMap::new(),
             restarts,
             verdict,
             prepared: false,

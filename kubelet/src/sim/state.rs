@@ -12,6 +12,8 @@ pub struct State {
     pub sandboxes: BTreeMap<String, SandboxStatus>,
     pub containers: BTreeMap<String, ContainerStatus>,
     pub cgroups: BTreeSet<String>,
+    /// Images that cannot be pulled.
+    pub missing_images: BTreeSet<String>,
     next_ip: u32,
     next_id: u64,
 }
@@ -22,6 +24,7 @@ impl State {
             sandboxes: BTreeMap::new(),
             containers: BTreeMap::new(),
             cgroups: BTreeSet::new(),
+            missing_images: BTreeSet::new(),
             next_ip: u32::from(first),
             next_id: 0,
         }

@@ -3,9 +3,9 @@
 use super::error::failed;
 use super::state::Inner;
 use crate::cri::{AuthConfig, Error, ImageInfo, Result};
+use crate::image;
 use crate::image::auth::Credentials;
 use crate::image::reference::Reference;
-use crate::image::{self, registry};
 
 impl Inner {
     pub async fn pull_image(&self, reference: &str, auth: Option<AuthConfig>) -> Result<ImageInfo> {
@@ -32,10 +32,6 @@ impl Inner {
 /// containerd's words, which users see in events.
 fn pull_error(reference: String, error: image::Error) -> Error {
     match error {
-        image::Error::Registry(registry::Error::Unreachable(reason)) => {
-            let reason = format!("failed to resolve reference {reference:?}: failed to do request: {reason}");
-            Error::RegistryUnavailable { reference, reason }
-        }
         image::Error::Registry(error) => {
             let reason = format!("failed to resolve reference {reference:?}: {error}");
             Error::Pull { reference, reason }
