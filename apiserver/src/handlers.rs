@@ -47,9 +47,17 @@ pub struct Call {
 impl Call {
     /// The form of the answer.
     pub fn output(&self, allowed: Allowed) -> Result<Output, Status> {
+        negotiate::output(&self.headers, self.cx.param("pretty"), self.formats(), allowed)
+    }
+
+    /// The form of the events of a watch.
+    pub fn watch_output(&self) -> Result<Output, Status> {
+        negotiate::watch_output(&self.headers, self.formats(), of_object)
+    }
+
+    fn formats(&self) -> &'static [Format] {
         // Custom resources have no protobuf form.
-        let formats = if self.cx.resource.bare_items { FORMATS } else { &FORMATS[..2] };
-        negotiate::output(&self.headers, self.cx.param("pretty"), formats, allowed)
+        if self.cx.resource.bare_items { FORMATS } else { &FORMATS[..2] }
     }
 
     /// The body, whole.

@@ -34,3 +34,4 @@ pub mod stored;
 pub mod stream;
 pub mod user;
 pub mod version;
+mod web_socket;

@@ -30,6 +30,7 @@ pub use self::dial::{Dialer, Io, TcpDialer};
 pub use self::kubelet::Kubelets;
 
 pub(crate) use self::backend::Location;
+pub(crate) use self::headers::upgrade;
 
 use self::backend::Backend;
 use crate::authz::SharedAuthorizer;

@@ -45,7 +45,7 @@ struct State {
 }
 
 /// A consistent view of some of the objects.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Snapshot {
     pub entries: Vec<Arc<Entry>>,
     pub revision: u64,

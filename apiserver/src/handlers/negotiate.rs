@@ -9,7 +9,7 @@ pub const JSON: &str = "application/json";
 pub const YAML: &str = "application/yaml";
 pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 /// In the order upstream lists them.
-pub const ACCEPTED: &[&str] = &[JSON, YAML, PROTOBUF];
+const ACCEPTED: &[&str] = &[JSON, YAML, PROTOBUF];
 
 /// What is shown of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,11 +45,7 @@ impl Output {
     }
 
     pub fn content_type(&self) -> &'static str {
-        match self.format {
-            Format::Json => JSON,
-            Format::Yaml => YAML,
-            Format::Protobuf => PROTOBUF,
-        }
+        media_type_of(self.format)
     }
 }
 
@@ -132,7 +128,31 @@ pub fn output(
         let pretty = format == Format::Json && wants_pretty(headers, pretty, &clause);
         return Ok(Output { format, shape, meta_version, pretty });
     }
-    Err(Status::not_acceptable(ACCEPTED))
+    Err(not_acceptable(formats))
+}
+
+fn not_acceptable(formats: &[Format]) -> Status {
+    Status::not_acceptable(&formats.iter().map(|format| media_type_of(*format)).collect::<Vec<_>>())
+}
+
+fn media_type_of(format: Format) -> &'static str {
+    match format {
+        Format::Json => JSON,
+        Format::Yaml => YAML,
+        Format::Protobuf => PROTOBUF,
+    }
+}
+
+/// As [`output`], for a watch: YAML is not streamed.
+pub fn watch_output(headers: &HeaderMap, formats: &[Format], allowed: Allowed) -> Result<Output, Status> {
+    let output = output(headers, Some("false"), formats, allowed)?;
+    if output.format != Format::Yaml {
+        return Ok(output);
+    }
+    let streamed = formats.iter().filter(|format| **format != Format::Yaml);
+    let names: Vec<String> =
+        streamed.map(|format| format!("{};stream=watch", media_type_of(*format))).collect();
+    Err(Status::not_acceptable(&names.iter().map(String::as_str).collect::<Vec<_>>()))
 }
 
 fn wants_pretty(headers: &HeaderMap, query: Option<&str>, clause: &Clause<'_>) -> bool {
@@ -189,6 +209,12 @@ mod tests {
             Shape::Full
         );
         assert_eq!(accept("text/html").unwrap_err().code, 406);
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, YAML.parse().unwrap());
+        let streamed = watch_output(&headers, ALL, |_| true).unwrap_err().message;
+        assert!(streamed.ends_with(
+            "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"
+        ));
         let list = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
         assert_eq!(accept(list).unwrap_err().code, 406);
     }

@@ -26,9 +26,14 @@ fn type_of(object: &Value) -> Option<TypeRef> {
     }
 }
 
-/// One event of a watch: its length, and the event.
+/// One event of a watch.
+pub fn event(kind: &str, object: &Value) -> Result<Bytes, Status> {
+    Ok(protobuf::watch_event(kind, &encode(object)?).into())
+}
+
+/// An event behind its length, as events follow each other in one stream.
 pub fn frame(kind: &str, object: &Value) -> Result<Bytes, Status> {
-    let event = protobuf::watch_event(kind, &encode(object)?);
+    let event = event(kind, object)?;
     let mut out = BytesMut::with_capacity(event.len() + 4);
     out.put_u32(u32::try_from(event.len()).map_err(Status::internal)?);
     out.extend_from_slice(&event);

@@ -1,12 +1,14 @@
 //! Watches: events as they happen, everything pending in one write, each encoded once for all its watchers.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::ws::Message;
 use bytes::{Bytes, BytesMut};
-use futures::stream;
+use futures::{StreamExt, stream};
 use http::{Response, StatusCode};
 use knarr_api::decode::Format;
 use knarr_api::status::Status;
@@ -15,38 +17,53 @@ use tokio::time::Instant;
 
 use super::negotiate::{JSON, Output, Shape};
 use super::options::{ListOptions, parse_version};
-use super::{Call, of_object, protobuf, respond, table};
-use crate::cache::{Delivery, EventType, Snapshot, Subscription};
+use super::{Call, protobuf, respond, table};
+use crate::cache::{Delivery, Entry, EventType, Snapshot, Subscription};
 use crate::catalogue::Storage;
 use crate::context::RequestContext;
 use crate::conversion;
 use crate::registry::invalid;
 use crate::stored::Stored;
+use crate::web_socket;
 
 /// Watches without a timeout of their own end after this long, plus up to as much again.
 const MIN_TIMEOUT: Duration = Duration::from_secs(1800);
-/// How many events go out in one write at most.
+/// How many events are taken at once.
 const BATCH: usize = 256;
+/// How many bytes of events are put together before they are sent.
+const CHUNK: usize = 64 * 1024;
 
 pub async fn watch(call: Call) -> Result<Response<Body>, Status> {
-    let cx = &call.cx;
-    let mut output = call.output(of_object)?;
-    output.pretty = false;
+    let Call { cx, headers, .. } = &call;
+    let output = call.watch_output()?;
     let storage = cx.resource.stored().ok_or_else(Status::method_not_allowed)?;
     let options = ListOptions::parse(cx, true)?;
-    let content_type = match output.format {
-        Format::Json => JSON,
-        Format::Yaml => "application/yaml;stream=watch",
-        Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
-    };
     let started = start(cx, storage, &options).await;
-    let body = match started {
-        Ok(watcher) => watcher.into_body(cx, output, &options).await,
+    let socket = web_socket::is_wanted(headers);
+    let encoder = Encoder::new(cx, output, !socket);
+    let is_text = encoder.output.format == Format::Json;
+    let content_type = if is_text { JSON } else { "application/vnd.kubernetes.protobuf;stream=watch" };
+    let frames = match started {
+        Ok(watcher) => Ok(watcher.frames(encoder, &options)),
         // Too old a version is told in the stream, as upstream's watch cache does.
-        Err(status) if status.code == 410 => Body::from(error_event(&status)),
+        Err(status) if status.code == 410 => Err(encoder.error(&status)),
         Err(status) => return Err(status),
     };
-    Ok(respond::response(StatusCode::OK, content_type, body))
+    if !socket {
+        let body = frames.map_or_else(Body::from, |frames| {
+            let chunks = stream::unfold(frames, async |mut frames| Some((frames.chunk().await?, frames)));
+            Body::from_stream(chunks.map(Ok::<Bytes, Infallible>))
+        });
+        return Ok(respond::response(StatusCode::OK, content_type, body));
+    }
+    let frames = match frames {
+        Ok(frames) => stream::unfold(frames, async |mut frames| Some((frames.next().await?, frames))).left_stream(),
+        Err(event) => stream::once(async { event }).right_stream(),
+    };
+    let messages = frames.map(move |frame| if is_text { web_socket::text(frame) } else { Message::Binary(frame) });
+    // What the client calls what it reads is its own business.
+    let protocol = web_socket::offered(headers).first().map(|name| (*name).to_owned()).unwrap_or_default();
+    Ok(web_socket::serve(call.request, &protocol, messages).await)
 }
 
 /// A watch that is about to be sent.
@@ -96,74 +113,82 @@ async fn start(cx: &RequestContext, storage: &Storage, options: &ListOptions) ->
 }
 
 impl Watcher {
-    async fn into_body(self, cx: &RequestContext, output: Output, options: &ListOptions) -> Body {
+    fn frames(self, encoder: Encoder, options: &ListOptions) -> Frames {
         let timeout = options.timeout.filter(|seconds| *seconds > 0).map_or_else(
-            || MIN_TIMEOUT + MIN_TIMEOUT.mul_f64(cx.registry.random.unit()),
+            || MIN_TIMEOUT + MIN_TIMEOUT.mul_f64(encoder.cx.registry.random.unit()),
             Duration::from_secs,
         );
-        let encoder = Encoder {
-            stored_form: output.is_stored_form() && respond::is_storage_version(&cx.resource),
-            cx: cx.clone(),
-            output,
-            headed: AtomicBool::new(false),
-        };
-        let first = self.first(&encoder).await;
-        let stream = Stream { encoder, subscription: self.subscription, deadline: Instant::now() + timeout };
-        let state = (first, Some(stream));
-        let chunks = stream::unfold(state, |(first, stream)| async move {
-            if !first.is_empty() {
-                return Some((Ok::<Bytes, std::convert::Infallible>(first), (Bytes::new(), stream)));
-            }
-            let mut stream = stream?;
-            let chunk = stream.next().await?;
-            let ended = stream.subscription.events.is_closed() && stream.subscription.events.is_empty();
-            Some((Ok(chunk), (Bytes::new(), (!ended).then_some(stream))))
-        });
-        Body::from_stream(chunks)
-    }
-
-    /// Everything that is known already.
-    async fn first(&self, encoder: &Encoder) -> Bytes {
-        let mut out = BytesMut::new();
-        if let Some(snapshot) = &self.initial {
-            for entry in &snapshot.entries {
-                out.extend_from_slice(&encoder.object(EventType::Added.as_str(), &entry.stored).await);
-            }
-            if self.marks_end {
-                out.extend_from_slice(&encoder.bookmark(snapshot.revision, true));
-            }
+        let Self { initial, marks_end, known, subscription } = self;
+        let initial = initial.unwrap_or_default();
+        Frames {
+            encoder,
+            initial_end: marks_end.then_some(initial.revision),
+            initial: initial.entries.into_iter(),
+            pending: known.into_iter(),
+            subscription,
+            deadline: Instant::now() + timeout,
         }
-        for delivery in &self.known {
-            out.extend_from_slice(&encoder.delivery(delivery).await);
-        }
-        out.freeze()
     }
 }
 
-struct Stream {
+/// The events of one watch as they go out, each a frame.
+struct Frames {
     encoder: Encoder,
+    /// What there was at the start and was not sent yet.
+    initial: std::vec::IntoIter<Arc<Entry>>,
+    /// The revision of the initial state, when its end is to be marked and was not yet.
+    initial_end: Option<u64>,
+    pending: std::vec::IntoIter<Delivery>,
     subscription: Subscription,
     deadline: Instant,
 }
 
-impl Stream {
-    /// Waits for something to send and takes all of it; `None` at the end.
+impl Frames {
+    /// The next frame that needs no waiting.
+    async fn ready(&mut self) -> Option<Bytes> {
+        loop {
+            let frame = if let Some(entry) = self.initial.next() {
+                self.encoder.object(EventType::Added.as_str(), &entry.stored).await
+            } else if let Some(revision) = self.initial_end.take() {
+                self.encoder.bookmark(revision, true)
+            } else {
+                self.encoder.delivery(&self.pending.next()?).await
+            };
+            if !frame.is_empty() {
+                return Some(frame);
+            }
+        }
+    }
+
+    /// Waits for the next frame; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
-        let mut pending = Vec::new();
-        let received =
-            tokio::time::timeout_at(self.deadline, self.subscription.events.recv_many(&mut pending, BATCH))
-                .await;
-        if received.unwrap_or_default() == 0 {
-            return None;
+        loop {
+            if let Some(frame) = self.ready().await {
+                return Some(frame);
+            }
+            let mut pending = Vec::new();
+            let received = self.subscription.events.recv_many(&mut pending, BATCH);
+            let received = tokio::time::timeout_at(self.deadline, received).await;
+            if received.unwrap_or_default() == 0 {
+                return None;
+            }
+            self.pending = pending.into_iter();
         }
-        if let [one] = pending.as_slice() {
-            return Some(self.encoder.delivery(one).await);
+    }
+
+    /// As many frames as are ready, in one piece.
+    async fn chunk(&mut self) -> Option<Bytes> {
+        let first = self.next().await?;
+        let Some(second) = self.ready().await else { return Some(first) };
+        let mut chunk = BytesMut::with_capacity(first.len() + second.len());
+        chunk.extend_from_slice(&first);
+        chunk.extend_from_slice(&second);
+        while chunk.len() < CHUNK
+            && let Some(frame) = self.ready().await
+        {
+            chunk.extend_from_slice(&frame);
         }
-        let mut out = BytesMut::new();
-        for delivery in &pending {
-            out.extend_from_slice(&self.encoder.delivery(delivery).await);
-        }
-        Some(out.freeze())
+        Some(chunk.freeze())
     }
 }
 
@@ -173,11 +198,18 @@ struct Encoder {
     output: Output,
     /// Events can be sent as they are encoded for all.
     stored_form: bool,
+    /// Events follow each other in one stream of bytes.
+    framed: bool,
     /// A table's columns were sent; later events leave them out.
     headed: AtomicBool,
 }
 
 impl Encoder {
+    fn new(cx: &RequestContext, output: Output, framed: bool) -> Self {
+        let stored_form = output.is_stored_form() && respond::is_storage_version(&cx.resource);
+        Self { cx: cx.clone(), output, stored_form, framed, headed: AtomicBool::new(false) }
+    }
+
     async fn delivery(&self, delivery: &Delivery) -> Bytes {
         match delivery {
             Delivery::Bookmark(revision) => self.bookmark(*revision, false),
@@ -199,7 +231,7 @@ impl Encoder {
         };
         match shown {
             Ok(value) => self.frame(kind, value),
-            Err(status) => error_event(&status),
+            Err(status) => self.error(&status),
         }
     }
 
@@ -220,17 +252,19 @@ impl Encoder {
     }
 
     fn frame(&self, kind: &str, object: Value) -> Bytes {
-        if self.output.format == Format::Protobuf {
-            return protobuf::frame(kind, &object).unwrap_or_else(|status| {
-                tracing::error!(kind = &*self.cx.resource.kind, %status, "an event has no protobuf form");
-                Bytes::new()
-            });
+        if self.output.format != Format::Protobuf {
+            return format!("{}\n", json!({"type": kind, "object": object})).into();
         }
-        let event = json!({"type": kind, "object": object});
-        match self.output.format {
-            Format::Yaml => format!("---\n{}", serde_yaml::to_string(&event).unwrap_or_default()).into(),
-            Format::Json | Format::Protobuf => format!("{event}\n").into(),
-        }
+        let encoded =
+            if self.framed { protobuf::frame(kind, &object) } else { protobuf::event(kind, &object) };
+        encoded.unwrap_or_else(|status| {
+            tracing::error!(kind = &*self.cx.resource.kind, %status, "an event has no protobuf form");
+            Bytes::new()
+        })
+    }
+
+    fn error(&self, status: &Status) -> Bytes {
+        self.frame("ERROR", json!(status))
     }
 
     /// An empty object that says how far the watch has come.
@@ -243,11 +277,7 @@ impl Encoder {
         let object = json!({"kind": kind, "apiVersion": api_version, "metadata": metadata});
         match self.shape(object) {
             Ok(object) => self.frame("BOOKMARK", object),
-            Err(status) => error_event(&status),
+            Err(status) => self.error(&status),
         }
     }
-}
-
-fn error_event(status: &Status) -> Bytes {
-    format!("{}\n", json!({"type": "ERROR", "object": status})).into()
 }

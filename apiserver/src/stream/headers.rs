@@ -25,7 +25,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 ];
 
 /// The protocols a request wants its connection upgraded to; `None` for ordinary requests.
-pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let wants = headers
         .get_all(CONNECTION)
         .iter()

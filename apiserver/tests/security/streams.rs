@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use http::{Method, Request, Response, StatusCode};
+use futures::{SinkExt, StreamExt};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -17,17 +18,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client};
+use tokio_tungstenite::tungstenite::{self, Message, client::IntoClientRequest};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{Cluster, eventually, pod};
 
 const HOUR: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 
+type Socket = tokio_tungstenite::WebSocketStream<client::TlsStream<TcpStream>>;
+
 /// A cluster that listens, with a node whose kubelet is on loopback.
 struct Streaming {
     cluster: Cluster,
     address: SocketAddr,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 /// A kubelet: logs what it was asked, refuses the log of `waiting`, and echoes what an exec session sends.
@@ -101,7 +105,7 @@ impl Streaming {
         let address = listener.local_addr().unwrap();
         let (server, tls) = (cluster.server.clone(), server_config(cluster.pki.serving.clone()).unwrap());
         tasks.spawn(async move { server.serve(listener, tls, CancellationToken::new()).await });
-        let streaming = Self { cluster, address, _tasks: tasks };
+        let streaming = Self { cluster, address, tasks };
         streaming.node(port).await;
         streaming
     }
@@ -138,6 +142,19 @@ impl Streaming {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+    }
+
+    /// Opens a WebSocket that offers the protocol; the status it was refused with, if it was.
+    async fn socket(&self, path: &str, protocol: &str) -> Result<Socket, StatusCode> {
+        let mut request = format!("wss://localhost{path}").into_client_request().unwrap();
+        if !protocol.is_empty() {
+            request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
+        }
+        match tokio_tungstenite::client_async(request, self.connect().await).await {
+            Ok((socket, _)) => Ok(socket),
+            Err(tungstenite::Error::Http(refused)) => Err(refused.status()),
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// Sends a request as it is and returns all that comes back.
@@ -219,4 +236,124 @@ async fn logs_come_from_the_kubelet_with_its_refusals() {
     assert!(refused.contains("container x is not valid for pod web"), "{refused}");
     let (_, proxied) = ask("/api/v1/nodes/n1/proxy/metrics?x=1").await;
     assert_eq!(proxied, "asked for /metrics?x=1\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_are_read_over_a_web_socket_in_the_protocols_of_readers() {
+    let streaming = Streaming::start().await;
+    let path = "/api/v1/namespaces/default/pods/web/log?tailLines=3";
+    let said = "asked for /containerLogs/default/web/c?tailLines=3\n";
+    for protocol in ["", "binary.k8s.io", "base64.binary.k8s.io"] {
+        let mut socket = streaming.socket(path, protocol).await.unwrap();
+        let (mut pieces, mut log) = (0, Vec::new());
+        let end = loop {
+            match socket.next().await.unwrap().unwrap() {
+                Message::Binary(piece) if !protocol.starts_with("base64") => log.extend_from_slice(&piece),
+                Message::Text(piece) if protocol.starts_with("base64") => {
+                    let piece = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, &*piece);
+                    log.extend(piece.unwrap());
+                }
+                Message::Close(end) => break end.unwrap(),
+                other => panic!("{protocol}: {other:?}"),
+            }
+            pieces += 1;
+        };
+        assert_eq!(String::from_utf8(log).unwrap(), said, "{protocol}");
+        assert!(pieces > 1, "an empty message comes first");
+        assert_eq!(u16::from(end.code), 1000);
+    }
+    let refused = streaming.socket(path, "v5.channel.k8s.io").await.unwrap_err();
+    assert_eq!(refused, StatusCode::FORBIDDEN);
+    let missing = "/api/v1/namespaces/default/pods/waiting/log";
+    assert_eq!(streaming.socket(missing, "").await.unwrap_err(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_event_of_a_watch_is_a_message_of_a_web_socket() {
+    let streaming = Streaming::start().await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let map = |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+    streaming.cluster.admin(Method::POST, maps, map("a")).await.ok();
+    let path = format!("{maps}?watch=true&labelSelector=!none");
+    let mut socket = streaming.socket(&path, "").await.unwrap();
+    let mut next = async || match socket.next().await.unwrap().unwrap() {
+        Message::Text(event) => serde_json::from_str::<Value>(&event).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let first = next().await;
+    assert_eq!((&first["type"], &first["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("a")));
+    streaming.cluster.admin(Method::POST, maps, map("b")).await.ok();
+    streaming.cluster.admin(Method::DELETE, &format!("{maps}/b"), Value::Null).await.ok();
+    assert_eq!(next().await["type"], "ADDED");
+    assert_eq!(next().await["type"], "DELETED");
+    socket.send(Message::text("nobody reads this")).await.unwrap();
+    socket.close(None).await.unwrap();
+    while socket.next().await.is_some_and(|message| message.is_ok()) {}
+
+    let path = format!("{maps}?watch=true&timeoutSeconds=1");
+    let mut timed = streaming.socket(&path, "").await.unwrap();
+    let mut kinds = Vec::new();
+    while let Some(Ok(message)) = timed.next().await {
+        kinds.push(message.is_close());
+    }
+    assert_eq!(kinds, [false, true], "what is there, and the end when the time is over");
+}
+
+/// A web server whose certificate it signed itself; gives its port.
+async fn self_signed(tasks: &mut JoinSet<()>) -> u16 {
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let key = rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tasks.spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let stream = TlsAcceptor::from(Arc::new(config.clone())).accept(stream).await.unwrap();
+            let answer = async |request: Request<Incoming>| {
+                let path = request.uri().path().to_owned();
+                Ok::<_, std::convert::Infallible>(Response::new(Body::from(format!("tls {path}"))))
+            };
+            let server = hyper::server::conn::http1::Builder::new();
+            drop(server.serve_connection(TokioIo::new(stream), service_fn(answer)).await);
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxied_pod_may_have_signed_its_certificate_itself() {
+    let mut streaming = Streaming::start().await;
+    let port = self_signed(&mut streaming.tasks).await;
+    let cluster = &streaming.cluster;
+    let pod = "/api/v1/namespaces/default/pods/web";
+    let mut status = cluster.admin(Method::GET, pod, Value::Null).await.ok();
+    status["status"]["podIP"] = "192.0.2.9".into();
+    status["status"]["podIPs"] = json!([{"ip": "192.0.2.9"}]);
+    cluster.admin(Method::PUT, &format!("{pod}/status"), status).await.ok();
+    let endpoints = json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "web"}, "subsets": [{
+        "addresses": [{"ip": "192.0.2.9", "targetRef": {"kind": "Pod", "namespace": "default", "name": "web"}}],
+        "ports": [{"name": "tls", "port": port}]}]});
+    cluster.admin(Method::POST, "/api/v1/namespaces/default/endpoints", endpoints).await.ok();
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        "spec": {"ports": [{"name": "tls", "port": 443, "targetPort": port}]}});
+    cluster.admin(Method::POST, "/api/v1/namespaces/default/services", service).await.ok();
+    let server = cluster.server.as_user(knarr_apiserver::user::UserInfo::loopback());
+    for path in [
+        format!("/api/v1/namespaces/default/pods/https:web:{port}/proxy/x"),
+        "/api/v1/namespaces/default/services/https:web:tls/proxy/x".to_owned(),
+        "/api/v1/namespaces/default/services/https:web:443/proxy/x".to_owned(),
+    ] {
+        let request = Request::get(&path).body(Body::empty()).unwrap();
+        let response = tower::ServiceExt::oneshot(server.clone(), request).await.unwrap();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(String::from_utf8_lossy(&body), "tls /x", "{path}");
+    }
 }
