@@ -12,7 +12,7 @@ mod selection;
 mod watchers;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -42,6 +42,9 @@ const RETRY: Duration = Duration::from_millis(500);
 pub struct WatchCache {
     store: Arc<dyn Store>,
     resources: RwLock<HashMap<Box<str>, Arc<ResourceCache>>>,
+    /// Caches that are no longer in `resources`. Requests that began before may still read from them, and must not
+    /// read what is old, so they are fed for as long as anyone holds them.
+    leaving: RwLock<Vec<Weak<ResourceCache>>>,
     /// The newest revision that every resource has applied.
     progress: watch::Sender<u64>,
 }
@@ -56,7 +59,8 @@ pub struct Behind {
 
 impl WatchCache {
     pub fn new(store: Arc<dyn Store>) -> Arc<Self> {
-        Arc::new(Self { store, resources: RwLock::default(), progress: watch::Sender::new(0) })
+        let (resources, leaving) = (RwLock::default(), RwLock::default());
+        Arc::new(Self { store, resources, leaving, progress: watch::Sender::new(0) })
     }
 
     /// The newest revision that is known to be applied.
@@ -87,11 +91,29 @@ impl WatchCache {
         Ok(known)
     }
 
+    /// As [`WatchCache::add`], with a cache of its own also where the prefix is known. The one before lives on until
+    /// nobody holds it; its watches are its owner's to end ([`ResourceCache::retire`]).
+    pub async fn replace(&self, prefix: &str, extractor: Extractor) -> Result<Arc<ResourceCache>, Error> {
+        let cache = Arc::new(ResourceCache::new(prefix, extractor));
+        let known = self.resources.write().insert(prefix.into(), cache.clone());
+        self.see_off(known.as_ref());
+        self.load(&cache).await?;
+        Ok(cache)
+    }
+
     /// Forgets a resource and ends its watches.
     pub fn remove(&self, prefix: &str) {
-        if let Some(cache) = self.resources.write().remove(prefix) {
-            cache.end_watches();
+        let known = self.resources.write().remove(prefix);
+        self.see_off(known.as_ref());
+        if let Some(cache) = known {
+            cache.retire();
         }
+    }
+
+    fn see_off(&self, cache: Option<&Arc<ResourceCache>>) {
+        let mut leaving = self.leaving.write();
+        leaving.retain(|cache| cache.strong_count() > 0);
+        leaving.extend(cache.map(Arc::downgrade));
     }
 
     async fn load(&self, cache: &ResourceCache) -> Result<(), Error> {
@@ -153,6 +175,11 @@ impl WatchCache {
     }
 
     fn apply(&self, change: Change) {
+        for cache in self.leaving.read().iter().filter_map(Weak::upgrade) {
+            if change.current.key.starts_with(cache.prefix()) {
+                cache.apply(change.clone());
+            }
+        }
         let resource = self.find(&change.current.key);
         if let Some(resource) = resource {
             resource.apply(change);
@@ -174,7 +201,8 @@ impl WatchCache {
     }
 
     fn all(&self) -> Vec<Arc<ResourceCache>> {
-        self.resources.read().values().cloned().collect()
+        let leaving = self.leaving.read().iter().filter_map(Weak::upgrade).collect::<Vec<_>>();
+        self.resources.read().values().cloned().chain(leaving).collect()
     }
 
     fn bookmark(&self) {

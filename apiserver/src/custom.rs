@@ -41,11 +41,6 @@ pub fn start(registry: Arc<Registry>, stop: CancellationToken) {
     });
 }
 
-/// Whether both read the same selectable fields from an object.
-fn same_fields(a: &Definition, b: &Definition) -> bool {
-    a.selectable_paths() == b.selectable_paths()
-}
-
 struct Controller {
     registry: Arc<Registry>,
     /// What is served without any definition.
@@ -90,21 +85,17 @@ impl Controller {
             tracing::warn!(name = &*stored.name, %error, "the status of a definition could not be written");
         }
         let name = definition.metadata.name.clone();
-        let (storage, ending) = match self.known.remove(&name) {
-            Some(Known { definition: before, storage: Some(storage), ending, .. })
-                if !same_fields(&before, &definition) =>
-            {
-                // What a selector may name is read from the objects anew.
-                self.registry.cache.remove(storage.cache.prefix());
-                (None, ending)
-            }
-            Some(known) => (known.storage, known.ending),
-            None => (None, false),
+        let (before, storage, ending) = match self.known.remove(&name) {
+            Some(known) => (Some(known.definition), known.storage, known.ending),
+            None => (None, None, false),
         };
+        // Selectable fields are read from the objects anew, and who watches must see objects by the new schema.
+        let anew = before.is_some_and(|before| before.serves_otherwise(&definition));
         let mut known = Known { definition, storage, ending, stale: false };
+        let mut replaced = None;
         if known.definition.is_established() {
-            match serve::storage(&self.registry, &known.definition).await {
-                Ok(storage) => known.storage = Some(storage),
+            match serve::storage(&self.registry, &known.definition, anew).await {
+                Ok(storage) => replaced = known.storage.replace(storage).filter(|_| anew),
                 Err(error) => tracing::error!(name, %error, "a custom resource cannot be served"),
             }
         }
@@ -121,6 +112,10 @@ impl Controller {
         }
         self.known.insert(name, known);
         self.publish();
+        // Only now: who comes back at once must find the new one.
+        if let Some(replaced) = replaced {
+            replaced.cache.retire();
+        }
     }
 
     /// Writes names and conditions into the status if they are not what they should be.
@@ -148,10 +143,11 @@ impl Controller {
     }
 
     fn remove(&mut self, name: &str) {
-        if let Some(Known { storage: Some(storage), .. }) = self.known.remove(name) {
+        let removed = self.known.remove(name);
+        self.publish();
+        if let Some(Known { storage: Some(storage), .. }) = removed {
             self.registry.cache.remove(storage.cache.prefix());
         }
-        self.publish();
     }
 
     fn forget_stale(&mut self) {

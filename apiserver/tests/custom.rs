@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use axum::body::Body;
 use http::Method;
+use http_body_util::BodyExt;
+use knarr_apiserver::user::UserInfo;
 use knarr_testkit::{Answer, TestServer};
 use serde_json::{Value, json};
+use tower::ServiceExt;
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const WIDGETS: &str = "/apis/example.com/v1/namespaces/default/widgets";
@@ -100,6 +103,59 @@ async fn a_definition_is_established_and_its_resource_served() {
         .await
         .json();
     assert_eq!(table["rows"][0]["cells"], json!(["a", 3]));
+}
+
+/// A watch that has begun; its body ends with it.
+async fn watch(server: &TestServer, path: &str) -> Body {
+    let request = http::Request::get(path).body(Body::empty()).unwrap();
+    let user = UserInfo::new("admin", ["system:masters"]);
+    let response = server.server().as_user(user).oneshot(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    response.into_body()
+}
+
+async fn events(watch: Body) -> Vec<Value> {
+    let whole = tokio::time::timeout(Duration::from_secs(10), watch.collect());
+    let whole = whole.await.expect("the watch ends").unwrap().to_bytes();
+    whole
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn watches_end_when_their_definition_changes_and_those_after_see_the_new_one() {
+    let server = TestServer::start().await;
+    define(&server).await;
+    assert_eq!(server.post(WIDGETS, &widget("a", json!({"size": 1}))).await.status, 201);
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    let watched = format!("{WIDGETS}?watch=true");
+    let before = watch(&server, &watched).await;
+    let mut changed = server.get(&path).await.json();
+    changed["metadata"]["labels"] = json!({"only": "metadata"});
+    let changed = server.put(&path, &changed).await.json();
+    assert_eq!(server.post(WIDGETS, &widget("b", json!({"size": 1}))).await.status, 201);
+
+    let mut other = changed.clone();
+    let properties = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+    other.pointer_mut(properties).unwrap()["shape"] = json!({"type": "string", "default": "round"});
+    assert_eq!(server.put(&path, &other).await.status, 200);
+    let seen = events(before).await;
+    let names: Vec<_> =
+        seen.iter().map(|event| event["object"]["metadata"]["name"].as_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        ["a", "b"],
+        "a change of the metadata ends nothing, and nothing is lost before the end"
+    );
+
+    let after = watch(&server, &watched).await;
+    assert_eq!(server.delete(&path).await.status, 200);
+    let seen = events(after).await;
+    assert_eq!(seen[0]["object"]["spec"]["shape"], "round");
+    let last: Vec<_> = seen.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(last, ["ADDED", "ADDED", "DELETED", "DELETED"], "the definition's end is that of its objects");
 }
 
 #[tokio::test]

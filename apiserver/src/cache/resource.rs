@@ -42,6 +42,8 @@ struct State {
     /// Everything up to this revision is in.
     revision: u64,
     watchers: Watchers,
+    /// Watches end as soon as they begin.
+    retired: bool,
 }
 
 /// A consistent view of some of the objects.
@@ -296,12 +298,23 @@ impl ResourceCache {
         bookmarks: bool,
     ) -> Subscription {
         let (ticket, events) = state.watchers.add(selection, after, bookmarks);
+        if state.retired {
+            state.watchers.remove(&ticket);
+        }
         Subscription { cache: self.clone(), ticket, events }
     }
 
-    /// Ends all watches, for good: the resource is no longer served, or the server stops.
+    /// Ends all watches.
     pub fn end_watches(&self) {
         self.state.write().watchers.clear();
+    }
+
+    /// Ends all watches, and those that are yet to begin, for good: the resource is no longer served, or in another
+    /// way. Whoever comes back finds what is served now.
+    pub fn retire(&self) {
+        let mut state = self.state.write();
+        state.retired = true;
+        state.watchers.clear();
     }
 }
 

@@ -19,20 +19,32 @@ use crate::user::UserInfo;
 /// Deletes all instances, waits for the last to go, and lets the definition go.
 pub async fn run(registry: &Arc<Registry>, definition: &Definition) {
     let spec = &definition.spec;
-    let served = registry.catalogue().preferred(&spec.group, &spec.names.plural).cloned();
-    if let Some(resource) = served
-        && let Err(status) = empty(registry, &resource).await
-    {
-        tracing::warn!(name = definition.metadata.name, %status, "instances could not be deleted");
-        return;
+    loop {
+        let served = registry.catalogue().preferred(&spec.group, &spec.names.plural).cloned();
+        let Some(resource) = served else { break };
+        match empty(registry, &resource).await {
+            Ok(Left::Nothing) => break,
+            Ok(Left::Unknown) => {}
+            Err(status) => {
+                tracing::warn!(name = definition.metadata.name, %status, "instances could not be deleted");
+                return;
+            }
+        }
     }
     if let Err(status) = release(registry, &definition.metadata.name).await {
         tracing::warn!(name = definition.metadata.name, %status, "a definition could not be let go");
     }
 }
 
-async fn empty(registry: &Arc<Registry>, resource: &Arc<Resource>) -> Result<(), Status> {
-    let Some(storage) = resource.stored() else { return Ok(()) };
+/// What there is after the instances were deleted.
+enum Left {
+    Nothing,
+    /// The watch for the last of them ended, because the definition or the connection to the store changed.
+    Unknown,
+}
+
+async fn empty(registry: &Arc<Registry>, resource: &Arc<Resource>) -> Result<Left, Status> {
+    let Some(storage) = resource.stored() else { return Ok(Left::Nothing) };
     let now = registry.catch_up().await?;
     let (snapshot, mut subscription) = storage.cache.watch_from_now(Selection::all().into(), now, false);
     for entry in &snapshot.entries {
@@ -45,10 +57,10 @@ async fn empty(registry: &Arc<Registry>, resource: &Arc<Resource>) -> Result<(),
     }
     while !storage.cache.is_empty() {
         if subscription.events.recv().await.is_none() {
-            return Err(Status::internal("the watch for the last instance ended"));
+            return Ok(Left::Unknown);
         }
     }
-    Ok(())
+    Ok(Left::Nothing)
 }
 
 fn context(

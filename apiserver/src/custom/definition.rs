@@ -25,7 +25,7 @@ pub struct Metadata {
     pub finalizers: Vec<String>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Spec {
     pub group: String,
@@ -51,7 +51,7 @@ pub struct Names {
     pub categories: Vec<String>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct DefinitionVersion {
     pub name: String,
@@ -65,21 +65,21 @@ pub struct DefinitionVersion {
     pub deprecation_warning: Option<String>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct VersionSchema {
     #[serde(rename = "openAPIV3Schema")]
     pub open_api: Option<Value>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Subresources {
     pub status: Option<Value>,
     pub scale: Option<Scale>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Scale {
     pub spec_replicas_path: String,
@@ -93,14 +93,14 @@ pub struct SelectableField {
     pub json_path: String,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Conversion {
     pub strategy: String,
     pub webhook: Option<WebhookConversion>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct WebhookConversion {
     pub client_config: Client,
@@ -134,6 +134,13 @@ impl Definition {
 
     pub fn is_established(&self) -> bool {
         self.status.conditions.iter().any(|c| c["type"] == "Established" && c["status"] == "True")
+    }
+
+    /// Whether another state of this definition makes requests be served in another way.
+    pub fn serves_otherwise(&self, other: &Self) -> bool {
+        self.metadata.uid != other.metadata.uid
+            || self.spec != other.spec
+            || self.status.accepted_names != other.status.accepted_names
     }
 
     /// It was deleted and waits for its instances to go.

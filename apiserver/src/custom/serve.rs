@@ -22,13 +22,21 @@ use crate::registry::{Registry, Rules};
 const VERBS: [&str; 8] = ["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
 const SUBRESOURCE_VERBS: [&str; 3] = ["get", "patch", "update"];
 
-/// The stored side of a definition. Reads what is stored when the definition is new.
-pub async fn storage(registry: &Registry, definition: &Definition) -> Result<Arc<Storage>, StoreError> {
+/// The stored side of a definition. Reads what is stored when the definition is new, or is to be served `anew`.
+pub async fn storage(
+    registry: &Registry,
+    definition: &Definition,
+    anew: bool,
+) -> Result<Arc<Storage>, StoreError> {
     let spec = &definition.spec;
     let prefix = format!("{ROOT}{}/{}/", spec.group, spec.names.plural);
     let stored = definition.storage_version();
     let paths = definition.selectable_paths();
     let extractor = Extractor::new(paths.iter().map(|path| (path.as_str(), "")));
+    let cache = match anew {
+        true => registry.cache.replace(&prefix, extractor).await?,
+        false => registry.cache.add(&prefix, extractor).await?,
+    };
     let schemas = spec.versions.iter().map(|version| {
         let schema = CustomSchema::new(version, spec.preserve_unknown_fields);
         (api_version(&spec.group, &version.name), Arc::new(schema))
@@ -50,7 +58,7 @@ pub async fn storage(registry: &Registry, definition: &Definition) -> Result<Arc
         schema,
         conversion: Some(conversion(registry, definition)),
         mixed: definition.is_mixed(),
-        cache: registry.cache.add(&prefix, extractor).await?,
+        cache,
     }))
 }
 

@@ -212,9 +212,10 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, YAML.parse().unwrap());
         let streamed = watch_output(&headers, ALL, |_| true).unwrap_err().message;
-        assert!(streamed.ends_with(
-            "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"
-        ));
+        assert!(
+            streamed
+                .ends_with("application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch")
+        );
         let list = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
         assert_eq!(accept(list).unwrap_err().code, 406);
     }

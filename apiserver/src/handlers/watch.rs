@@ -57,10 +57,13 @@ pub async fn watch(call: Call) -> Result<Response<Body>, Status> {
         return Ok(respond::response(StatusCode::OK, content_type, body));
     }
     let frames = match frames {
-        Ok(frames) => stream::unfold(frames, async |mut frames| Some((frames.next().await?, frames))).left_stream(),
+        Ok(frames) => {
+            stream::unfold(frames, async |mut frames| Some((frames.next().await?, frames))).left_stream()
+        }
         Err(event) => stream::once(async { event }).right_stream(),
     };
-    let messages = frames.map(move |frame| if is_text { web_socket::text(frame) } else { Message::Binary(frame) });
+    let messages =
+        frames.map(move |frame| if is_text { web_socket::text(frame) } else { Message::Binary(frame) });
     // What the client calls what it reads is its own business.
     let protocol = web_socket::offered(headers).first().map(|name| (*name).to_owned()).unwrap_or_default();
     Ok(web_socket::serve(call.request, &protocol, messages).await)

@@ -77,7 +77,8 @@ impl Streams {
 
 /// The log piece by piece. An empty message comes first, which tells the client that all is well.
 fn messages(log: Incoming, base64: bool) -> impl Stream<Item = Message> {
-    let pieces = BodyStream::new(log).map_while(Result::ok).filter_map(async |frame| frame.into_data().ok());
+    let whole = BodyStream::new(log).take_while(|frame| std::future::ready(frame.is_ok()));
+    let pieces = whole.filter_map(async |frame| frame.ok()?.into_data().ok());
     stream::once(async { Bytes::new() }).chain(pieces).map(move |piece| match base64 {
         true => Message::Text(STANDARD.encode(piece).into()),
         false => Message::Binary(piece),

@@ -40,7 +40,7 @@ pub struct Hook {
 }
 
 /// Where a webhook is, and whom its certificate must be signed by.
-#[derive(Debug, Clone, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Client {
     pub url: Option<String>,
@@ -49,7 +49,7 @@ pub struct Client {
     pub ca_bundle: Option<String>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Service {
     pub namespace: String,
     pub name: String,
