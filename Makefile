@@ -38,8 +38,9 @@ test: setup-build setup-test lint ## Install what the tests need, and run all of
 	KNARR_BINARY=$(abspath $(BINARY)) cargo test -p knarr-e2e --locked -- --test-threads=1
 
 .PHONY: bench
-bench: setup-build setup-test build ## Print what the binary costs, against the design's budgets.
+bench: setup-build setup-test build ## Print what the binary costs, and how fast pods are placed.
 	KNARR_BINARY=$(abspath $(BINARY)) cargo bench -p knarr-e2e --locked
+	cargo bench -p knarr-scheduler --locked
 
 .PHONY: lint
 lint: ## Check formatting and run clippy.

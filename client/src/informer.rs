@@ -14,7 +14,6 @@
 //! Handlers run on the reflector's task and must only enqueue or flip a flag.
 
 mod factory;
-mod lenient;
 mod reflector;
 mod selection;
 mod store;

@@ -17,12 +17,12 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
 use knarr_api::time::{SharedClock, SharedRandom};
-use kube::{Api, Client, api::PostParams};
+use kube::{Client, api::PostParams};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::error::is_conflict;
+use crate::{Api, error::is_conflict};
 
 /// Which lease is fought for, as whom, and how patiently. Durations are upstream's defaults.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference},
 };
 use kube::{
-    Api, Client, Resource,
+    Client, Resource,
     api::{Patch, PatchParams},
     core::{Selector, SelectorExt},
 };
@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::sync::OnceCell;
 
 use crate::{
+    Api,
     error::{is_invalid, is_not_found},
     object::{controller_of, controller_reference},
 };

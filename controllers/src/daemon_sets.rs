@@ -18,15 +18,13 @@ use k8s_openapi::api::{
 };
 use knarr_client::{
     Cached, Change, ObjectKey, SharedInformer, WorkQueue, expectations::Expectations, object::controller_of,
-    ownership::selector,
 };
-use kube::core::SelectorExt;
 use parking_lot::Mutex;
 
 use self::{fit::Fit, sync::Sync};
 use crate::{
     Context,
-    pods::{self, control::PodControl},
+    pods::{self, control::PodControl, follow::Follower},
     revisions::Revisions,
 };
 
@@ -41,9 +39,8 @@ pub(crate) fn build(context: Context) -> BoxFuture<'static, ()> {
     let revisions = wiring.cache::<ControllerRevision>();
     pods::index::by_controller(&pods);
     follow_nodes(&nodes, &sets, &wiring.queue());
-    let follower =
-        Follower { sets: sets.clone(), queue: wiring.queue(), expectations: Arc::clone(&expectations) };
-    pods.subscribe(move |change| follower.follow(&change)).forever();
+    Follower { owners: sets.clone(), queue: wiring.queue(), expectations: Some(Arc::clone(&expectations)) }
+        .follow(&pods);
     let known = sets.clone();
     wiring.on(&revisions, move |change| {
         // One that is missed is made again, or another of the same template takes its place.
@@ -88,54 +85,4 @@ fn follow_nodes(
             }
         })
         .forever();
-}
-
-/// Maps changes of pods to the sets they concern.
-struct Follower {
-    sets: SharedInformer<DaemonSet>,
-    queue: Arc<WorkQueue<ObjectKey>>,
-    expectations: Arc<Expectations>,
-}
-
-impl Follower {
-    fn follow(&self, change: &Change<'_, Pod>) {
-        if let Change::Updated { old, new } = change
-            && controller_of(&old.metadata) != controller_of(&new.metadata)
-        {
-            self.owner(old).into_iter().for_each(|key| self.queue.add(key));
-        }
-        let pod = change.object();
-        let Some(key) = self.owner(pod) else {
-            return self.may_be_adopted(change);
-        };
-        let going = pod.metadata.deletion_timestamp.is_some() || matches!(change, Change::Deleted { .. });
-        if going {
-            self.expectations.deletion_observed(&key, pod.uid());
-        } else if matches!(change, Change::Added(_)) {
-            self.expectations.creation_observed(&key);
-        }
-        self.queue.add(key);
-    }
-
-    fn owner(&self, pod: &Pod) -> Option<ObjectKey> {
-        let reference = controller_of(&pod.metadata).filter(|reference| reference.kind == "DaemonSet")?;
-        let set = self.sets.get(pod.namespace(), &reference.name)?;
-        (set.uid() == reference.uid).then(|| ObjectKey::of(&*set))
-    }
-
-    fn may_be_adopted(&self, change: &Change<'_, Pod>) {
-        let pod = change.object();
-        let (None, Some(labels), false) =
-            (controller_of(&pod.metadata), &pod.metadata.labels, matches!(change, Change::Deleted { .. }))
-        else {
-            return;
-        };
-        for set in self.sets.in_namespace(pod.namespace()) {
-            let matches = selector(&set.spec.selector)
-                .is_ok_and(|selector| !selector.selects_all() && selector.matches(labels));
-            if matches {
-                self.queue.add(ObjectKey::of(&*set));
-            }
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod control;
 pub(crate) mod deletion_order;
+pub(crate) mod follow;
 pub(crate) mod index;
 
 use std::time::Duration;

@@ -9,20 +9,18 @@ mod plan;
 mod status;
 mod sync;
 
-use std::sync::Arc;
-
 use futures::future::BoxFuture;
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, StatefulSet},
     core::v1::{PersistentVolumeClaim, Pod},
 };
-use knarr_client::{
-    Cached, Change, ObjectKey, SharedInformer, WorkQueue, object::controller_of, ownership::selector,
-};
-use kube::core::SelectorExt;
 
 use self::sync::Sync;
-use crate::{Context, pods, revisions::Revisions};
+use crate::{
+    Context,
+    pods::{self, follow::Follower},
+    revisions::Revisions,
+};
 
 const COMPONENT: &str = "statefulset-controller";
 const WORKERS: usize = 5;
@@ -32,7 +30,7 @@ pub(crate) fn build(context: Context) -> BoxFuture<'static, ()> {
     let (sets, pods) = (wiring.root::<StatefulSet>(), wiring.cache::<Pod>());
     let (revisions, claims) = (wiring.cache::<ControllerRevision>(), wiring.cache::<PersistentVolumeClaim>());
     pods::index::by_controller(&pods);
-    follow_pods(&pods, &sets, &wiring.queue());
+    Follower { owners: sets.clone(), queue: wiring.queue(), expectations: None }.follow(&pods);
     let sync = Sync {
         sets,
         pods,
@@ -43,42 +41,4 @@ pub(crate) fn build(context: Context) -> BoxFuture<'static, ()> {
         clock: context.clock,
     };
     wiring.run(WORKERS, sync)
-}
-
-fn follow_pods(
-    pods: &SharedInformer<Pod>,
-    sets: &SharedInformer<StatefulSet>,
-    queue: &Arc<WorkQueue<ObjectKey>>,
-) {
-    let (sets, queue) = (sets.clone(), Arc::clone(queue));
-    let owner = {
-        let sets = sets.clone();
-        move |pod: &Pod| {
-            let reference =
-                controller_of(&pod.metadata).filter(|reference| reference.kind == "StatefulSet")?;
-            let set = sets.get(pod.namespace(), &reference.name)?;
-            (set.uid() == reference.uid).then(|| ObjectKey::of(&*set))
-        }
-    };
-    pods.subscribe(move |change| {
-        let pod = change.object();
-        if let Change::Updated { old, .. } = &change
-            && controller_of(&old.metadata) != controller_of(&pod.metadata)
-        {
-            owner(old).into_iter().for_each(|key| queue.add(key));
-        }
-        match owner(pod) {
-            Some(key) => queue.add(key),
-            None if controller_of(&pod.metadata).is_none() => {
-                let Some(labels) = &pod.metadata.labels else { return };
-                for set in sets.in_namespace(pod.namespace()) {
-                    if selector(&set.spec.selector).is_ok_and(|selector| selector.matches(labels)) {
-                        queue.add(ObjectKey::of(&*set));
-                    }
-                }
-            }
-            None => {}
-        }
-    })
-    .forever();
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use knarr_client::Api;
 use knarr_client::informer::{Change, InformerFactory, Selection, SharedInformer};
 use knarr_client::object::Cached;
-use kube::{Api, Resource};
+use kube::Resource;
 use parking_lot::Mutex;
 
 use crate::pod::{references, spec};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Event;
 use knarr_api::time::{SharedClock, SharedRandom};
 use kube::{
-    Api, Client, ResourceExt,
+    Client, ResourceExt,
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;
@@ -17,7 +17,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::correlator::{Correlator, Verdict};
-use crate::error::{is_conflict, is_not_found};
+use crate::{
+    Api,
+    error::{is_conflict, is_not_found},
+};
 
 /// Attempts to send one event while the server cannot be reached, and the pause between them.
 const ATTEMPTS: u32 = 12;

@@ -12,12 +12,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::lenient;
 use super::{
     SharedInformer,
     wire::{DecodeError, Line, Lines, ListPage, decode_line},
 };
-use crate::object::Cached;
+use crate::{lenient, object::Cached};
 
 /// Objects asked for at once.
 const PAGE: &str = "500";

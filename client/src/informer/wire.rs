@@ -5,8 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::lenient;
-use crate::object::Cached;
+use crate::{lenient, object::Cached};
 
 /// The largest watch event accepted; several times what a server stores in one object.
 const MAX_EVENT: usize = 32 << 20;

@@ -10,7 +10,7 @@ use k8s_openapi::api::{
 use knarr_client::Cached;
 
 use super::{
-    FINALIZER,
+    finalizer::FINALIZER,
     tally::Tally,
     verdict::{
         Failure, INDEX, INDEX_FAILURES, index, index_failures, is_indexed, judge, replaces_only_failed,

@@ -17,17 +17,16 @@ use knarr_client::{
     expectations::Expectations,
     ownership::{Claimer, selector, slow_start},
 };
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::PostParams;
 use parking_lot::Mutex;
-use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
-    FINALIZER,
+    finalizer::{self, FINALIZER, has_finalizer},
     finish::{self, Ending},
     manage::{self, Plan},
     tally::{self, Stage, Tally},
-    verdict::{self, has_finalizer},
+    verdict,
 };
 use crate::{
     error::{Error, Step},
@@ -61,16 +60,21 @@ impl Reconcile for Sync {
             return Ok(Action::Done);
         };
         let spec = verdict::spec(&job);
-        let managed_by_other = spec.managed_by.as_deref().is_some_and(|manager| manager != MANAGED_BY_US);
-        if super::is_finished(&job) || managed_by_other {
+        if super::is_finished(&job) || is_managed_elsewhere(&job) {
             self.failures.lock().remove(key);
-            return self.let_go(&job).await;
+            return Ok(Action::Done);
         }
         let trusted = self.expectations.satisfied(key);
         let pods = self.claim(&job, &spec).await?;
         let look = Look { key, job: &job, spec: &spec, pods: &pods, trusted };
         self.look(&look).await
     }
+}
+
+/// Whether another controller is to see to the Job.
+pub(super) fn is_managed_elsewhere(job: &Job) -> bool {
+    let manager = job.spec.as_ref().and_then(|spec| spec.managed_by.as_deref());
+    manager.is_some_and(|manager| manager != MANAGED_BY_US)
 }
 
 /// What one look goes by.
@@ -219,26 +223,9 @@ impl Sync {
 
     /// Takes the finalizer off pods whose end has been written down.
     async fn release(&self, pods: &[Arc<Pod>]) -> Result<(), Error> {
-        let all = pods.iter().filter(|pod| has_finalizer(pod)).map(|pod| self.release_one(pod));
+        let all =
+            pods.iter().filter(|pod| has_finalizer(pod)).map(|pod| finalizer::remove(&self.client, pod));
         futures::future::join_all(all).await.into_iter().find(Result::is_err).unwrap_or(Ok(()))
-    }
-
-    async fn release_one(&self, pod: &Pod) -> Result<(), Error> {
-        let patch = json!({ "metadata": {
-            "uid": pod.uid(),
-            "$deleteFromPrimitiveList/finalizers": [FINALIZER],
-        } });
-        let api = Api::<Pod>::namespaced(self.client.clone(), pod.namespace());
-        match api.patch(pod.name(), &PatchParams::default(), &Patch::Strategic(patch)).await {
-            Err(error) if is_not_found(&error) => Ok(()),
-            other => other.map(drop).step("remove the finalizer of pod", pod.name()),
-        }
-    }
-
-    /// A Job that is over holds no pods back.
-    async fn let_go(&self, job: &Job) -> Result<Action, Error> {
-        self.release(&pods::index::owned_by(&self.pods, job.uid())).await?;
-        Ok(Action::Done)
     }
 
     async fn carry_out(&self, look: &Look<'_>, plan: Plan) -> Result<(), Error> {
@@ -271,7 +258,7 @@ impl Sync {
         }
         self.expectations.expect_deletions(look.key, pods.iter().map(|pod| pod.uid()));
         let all = pods.iter().map(|pod| async move {
-            let released = if unheld { self.release_one(pod).await } else { Ok(()) };
+            let released = if unheld { finalizer::remove(&self.client, pod).await } else { Ok(()) };
             let result = match released {
                 Ok(()) => self.control.delete(look.job, pod).await,
                 Err(error) => Err(error),

@@ -12,8 +12,9 @@ use k8s_openapi::api::{
 use knarr_client::Cached;
 
 use super::{
+    finalizer::has_finalizer,
     indexes::Indexes,
-    verdict::{Failure, has_failed, has_finalizer, has_succeeded, index, index_failures, is_indexed, judge},
+    verdict::{Failure, has_failed, has_succeeded, index, index_failures, is_indexed, judge},
 };
 use crate::pods;
 
@@ -224,7 +225,7 @@ fn add(counter: &mut Option<i32>, count: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::FINALIZER, *};
+    use super::{super::finalizer::FINALIZER, *};
     use crate::pods::tests::pod;
     use proptest::prelude::*;
 

@@ -6,7 +6,6 @@ use k8s_openapi::api::{
 };
 use knarr_client::Cached;
 
-use super::FINALIZER;
 use crate::pods;
 
 pub(super) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
@@ -22,10 +21,6 @@ pub(super) fn is_indexed(spec: &JobSpec) -> bool {
 
 pub(super) fn replaces_only_failed(spec: &JobSpec) -> bool {
     spec.pod_replacement_policy.as_deref() == Some("Failed")
-}
-
-pub(super) fn has_finalizer(pod: &Pod) -> bool {
-    pod.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER)
 }
 
 fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {

@@ -2,37 +2,20 @@
 
 use std::{fmt::Debug, sync::Arc};
 
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::{
-        apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus},
-        core::v1::{
-            PodTemplateSpec, ReplicationController, ReplicationControllerCondition,
-            ReplicationControllerStatus,
-        },
+use k8s_openapi::api::{
+    apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus},
+    core::v1::{
+        PodTemplateSpec, ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus,
     },
 };
-use knarr_client::{
-    SharedInformer,
-    object::controller_of,
-    ownership::{SelectorError, selector},
-};
-use kube::{Resource, core::Selector};
+use knarr_client::{SharedInformer, object::controller_of};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::status::{Condition, Status};
+use crate::pods::follow::SelectsPods;
 
 /// A kind that keeps a number of pods made from a template.
-pub(super) trait Replicated:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + Clone
-    + Debug
-    + DeserializeOwned
-    + Serialize
-    + Send
-    + Sync
-    + 'static
-{
+pub(super) trait Replicated: SelectsPods + Clone + Debug + DeserializeOwned + Serialize {
     /// What its queue is called.
     const QUEUE: &'static str;
     /// Who signs its Events.
@@ -42,7 +25,6 @@ pub(super) trait Replicated:
 
     fn desired(&self) -> usize;
     fn min_ready_seconds(&self) -> i32;
-    fn pod_selector(&self) -> Result<Selector, SelectorError>;
     fn template(&self) -> Option<&PodTemplateSpec>;
     fn status(&self) -> Status;
     fn set_status(&mut self, status: Status);
@@ -72,10 +54,6 @@ impl Replicated for ReplicaSet {
 
     fn min_ready_seconds(&self) -> i32 {
         self.spec.min_ready_seconds.unwrap_or(0)
-    }
-
-    fn pod_selector(&self) -> Result<Selector, SelectorError> {
-        selector(&self.spec.selector)
     }
 
     fn template(&self) -> Option<&PodTemplateSpec> {
@@ -133,11 +111,6 @@ impl Replicated for ReplicationController {
 
     fn min_ready_seconds(&self) -> i32 {
         self.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0)
-    }
-
-    fn pod_selector(&self) -> Result<Selector, SelectorError> {
-        let labels = self.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default();
-        Ok(labels.into_iter().collect())
     }
 
     fn template(&self) -> Option<&PodTemplateSpec> {

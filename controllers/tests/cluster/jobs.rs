@@ -138,3 +138,58 @@ async fn an_ended_job_is_removed_when_its_time_is_over() {
     .await;
     cluster.stop().await;
 }
+
+async fn running(cluster: &Cluster, count: usize) -> Vec<Pod> {
+    eventually("the pods run", || async {
+        let pods = cluster.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+        (pods.len() == count).then_some(pods)
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_job_leaves_no_pod_behind() {
+    for orphans in [false, true] {
+        let cluster = Cluster::start().await;
+        let more = json!({ "completions": 4, "parallelism": 2 });
+        cluster.create::<Job>(NAMESPACE, job("work", "never", more)).await;
+        running(&cluster, 2).await;
+        let how = if orphans { DeleteParams::orphan() } else { DeleteParams::background() };
+        cluster.api::<Job>().delete("work", &how).await.unwrap();
+        eventually("its pods go with it, or are let go", || async {
+            let pods = cluster.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+            let free =
+                pods.iter().all(|pod| pod.finalizers().is_empty() && pod.owner_references().is_empty());
+            (free && pods.len() == if orphans { 2 } else { 0 }).then_some(())
+        })
+        .await;
+        cluster.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_adopts_its_pods_again_and_releases_those_of_other_labels() {
+    let cluster = Cluster::start().await;
+    let more = json!({ "completions": 4, "parallelism": 2 });
+    let made: Job = cluster.create(NAMESPACE, job("work", "never", more)).await;
+    let pods = running(&cluster, 2).await;
+    let (name, api) = (pods[0].name_any(), cluster.api::<Pod>());
+    let change = async |patch: Value| {
+        api.patch(&name, &PatchParams::default(), &Patch::Merge(json!({ "metadata": patch }))).await.unwrap();
+    };
+    change(json!({ "ownerReferences": null })).await;
+    eventually("it is adopted, and held again", || async {
+        let pod = api.get(&name).await.unwrap();
+        let ours = pod.owner_references().iter().any(|owner| Some(&owner.uid) == made.metadata.uid.as_ref());
+        (ours && !pod.finalizers().is_empty()).then_some(())
+    })
+    .await;
+    change(json!({ "labels": null })).await;
+    eventually("it is released, and another takes its place", || async {
+        let pod = api.get(&name).await.unwrap();
+        let all = api.list(&ListParams::default()).await.unwrap().items;
+        (pod.owner_references().is_empty() && pod.finalizers().is_empty() && all.len() == 3).then_some(())
+    })
+    .await;
+    cluster.stop().await;
+}

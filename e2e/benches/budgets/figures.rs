@@ -7,7 +7,7 @@ pub fn heading() {
 }
 
 pub fn line(what: &str, measured: &str, goal: &str) {
-    println!("{what:<46} {measured:<44} {goal}");
+    println!("{what:<46} {measured:<56} {goal}");
 }
 
 /// Durations in order, of which some are of interest.
@@ -27,6 +27,7 @@ impl Sample {
 
     pub fn shown(&self) -> String {
         let shown = |share| format!("{:.0} ms", self.at(share).as_secs_f64() * 1e3);
-        format!("p50 {}, p90 {}, max {} of {}", shown(0.5), shown(0.9), shown(1.0), self.0.len())
+        let [half, most, nearly, all] = [0.5, 0.9, 0.99, 1.0].map(shown);
+        format!("p50 {half}, p90 {most}, p99 {nearly}, max {all} of {}", self.0.len())
     }
 }

@@ -1,9 +1,10 @@
-//! What the binary costs, against the budgets of the design: start, idle, pod start, durable creates, size. It prints
-//! and asserts nothing; the figures belong to the machine they were taken on.
+//! What the binary costs, against the budgets of the design: start, idle, pod start, durable creates, size, and what
+//! a large cluster does. It prints and asserts nothing; the figures belong to the machine they were taken on.
 
 mod figures;
 mod idle;
 mod pods;
+mod scale;
 mod start;
 mod writes;
 
@@ -23,7 +24,9 @@ fn main() -> anyhow::Result<()> {
     idle::measure(cluster.pid())?;
     let client = runtime.block_on(connect(&cluster))?;
     runtime.block_on(pods::measure(&client))?;
-    runtime.block_on(writes::measure(&client, &cluster.data_dir()))
+    runtime.block_on(writes::measure(&client, &cluster.data_dir()))?;
+    drop((client, cluster));
+    runtime.block_on(scale::measure())
 }
 
 /// A client of its own, with the administrator's certificate.

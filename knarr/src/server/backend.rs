@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::Context;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
-use knarr_client::{Api, Client};
+use knarr_client::Client;
 use knarr_runtime::cri::{ContainerRuntime, ImageInfo, SandboxState};
 use knarr_runtime::embedded::Embedded;
+use kube::Api;
 use kube::api::ListParams;
 use tokio::time::Instant;
 

@@ -3,7 +3,8 @@
 use anyhow::{Context, bail};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Node;
-use knarr_client::{Api, Client};
+use knarr_client::Client;
+use kube::Api;
 use kube::runtime::{WatchStreamExt, watcher};
 
 /// How long a node may take before the start counts as failed.

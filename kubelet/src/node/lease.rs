@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 use knarr_api::time::SharedClock;
-use kube::Api;
+use knarr_client::Api;
 use kube::api::PostParams;
 
 const NAMESPACE: &str = "kube-node-lease";

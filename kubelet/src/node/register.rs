@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
-use kube::Api;
+use knarr_client::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 

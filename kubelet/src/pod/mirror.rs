@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use knarr_client::Api;
 use knarr_client::informer::SharedInformer;
-use kube::Api;
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use parking_lot::Mutex;
 use tokio::sync::Notify;

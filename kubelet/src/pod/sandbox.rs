@@ -5,9 +5,9 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::node::v1::RuntimeClass;
+use knarr_client::Api;
 use knarr_network::pod::{AttachOptions, HostPort, PodIdentity, Protocol};
 use knarr_runtime::cri::{self, SandboxConfig, SandboxMetadata, SandboxStatus};
-use kube::Api;
 
 use super::observed;
 use super::{dns, hosts, security, spec};

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode, header};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
-use kube::Api;
+use knarr_client::Api;
 use kube::api::PostParams;
 use parking_lot::Mutex;
 use rustls_pki_types::CertificateDer;

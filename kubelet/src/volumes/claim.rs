@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Volume};
-use kube::Api;
+use knarr_client::Api;
 
 use super::ownership::Ownership;
 use super::{Mounted, VolumeError, blocking, empty_dir, host_path};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::ClusterTrustBundleProjection;
-use kube::Api;
+use knarr_client::Api;
 use kube::api::ListParams;
 use kube::core::{Selector, SelectorExt};
 

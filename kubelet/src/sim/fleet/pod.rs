@@ -180,35 +180,40 @@ impl Pods {
             }
             let (pods, shutdown) = (self.clone(), shutdown.clone());
             steps.spawn(async move {
-                let outcome = shutdown.run_until_cancelled(pods.take(&pod, step)).await;
+                shutdown.run_until_cancelled(pods.take(&pod, step)).await;
                 pods.busy.lock().remove(&key);
-                if let Some(Err(error)) = outcome {
-                    let (namespace, name) = (&pod.metadata.namespace, &pod.metadata.name);
-                    tracing::warn!(%namespace, %name, %error, "simulated pod could not take its next step");
-                }
             });
         }
         steps.close();
         steps.wait().await;
     }
 
-    async fn take(&self, pod: &SimPod, step: Step) -> Result<(), kube::Error> {
+    /// Tries until the step is taken, or there is nothing left to take it.
+    async fn take(&self, pod: &SimPod, step: Step) {
         if let Step::End { after, .. } = step {
             tokio::time::sleep(after).await;
         }
         let mut pause = FIRST_RETRY;
         loop {
             match self.attempt(pod, step).await {
-                // It is gone, or another of its name is there.
-                Err(error) if has_code(&error, 404) || has_code(&error, 409) => return Ok(()),
-                Err(error) if pause <= LAST_RETRY => {
-                    tracing::debug!(name = %pod.metadata.name, %error, "simulated pod tries its step again");
+                Err(error) if has_code(&error, 404) => return,
+                // Another of its name is there.
+                Err(error) if has_code(&error, 409) && !self.is_there(pod) => return,
+                Err(error) => {
+                    let (namespace, name) = (&pod.metadata.namespace, &pod.metadata.name);
+                    tracing::warn!(%namespace, %name, %error, "simulated pod tries its step again");
                     tokio::time::sleep(pause).await;
-                    pause *= 2;
+                    pause = (pause * 2).min(LAST_RETRY);
                 }
-                outcome => return outcome,
+                Ok(()) => return,
             }
         }
+    }
+
+    /// Whether the pod has not been seen to go.
+    fn is_there(&self, pod: &SimPod) -> bool {
+        let known = self.informer.get(pod.namespace(), pod.name());
+        known.is_some_and(|known| known.metadata.uid == pod.metadata.uid)
     }
 
     async fn attempt(&self, pod: &SimPod, step: Step) -> Result<(), kube::Error> {

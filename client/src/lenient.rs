@@ -2,7 +2,7 @@
 //!
 //! Go knows no required fields: it reads `"lastTransitionTime": null` as its zero time, and a condition without a
 //! reason as one whose reason is empty. Anybody who may write a status may write such a condition, and an informer
-//! that could not read it would see nothing of the whole resource any more. So what does not fit is brought into form
+//! that could not read it would see nothing of the whole resource any more, a controller not replace the object. So what does not fit is brought into form
 //! and read again; what fits costs nothing.
 
 use serde::de::DeserializeOwned;
@@ -15,7 +15,7 @@ const OF_A_CONDITION: [(&str, &str); 5] =
     [("type", ""), ("status", ""), ("reason", ""), ("message", ""), ("lastTransitionTime", ZERO_TIME)];
 
 /// Reads an object or a list of them.
-pub(super) fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, serde_json::Error> {
+pub(crate) fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, serde_json::Error> {
     serde_json::from_slice(json).or_else(|error| {
         let mut value = serde_json::from_slice(json)?;
         complete(&mut value);
