@@ -81,3 +81,82 @@ fn pods_on_two_nodes_reach_each_other_in_every_way_and_delete_leaves_nothing() {
     let tables = run(Command::new("nft").args(["list", "tables"])).ok();
     assert!(!tables.contains(&cluster.name), "{tables}");
 }
+
+/// One pod that prefers the node and may not stay on it for long once it is lost, one that stays whatever happens.
+fn settlers(node: &str) -> String {
+    let tolerations = |seconds: &str| {
+        let one = |taint: &str| {
+            format!("{{key: node.kubernetes.io/{taint}, operator: Exists, effect: NoExecute{seconds}}}")
+        };
+        format!("[{}, {}]", one("unreachable"), one("not-ready"))
+    };
+    format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: mover}}\nspec:\n  replicas: 1\n  \
+         selector: {{matchLabels: {{app: mover}}}}\n  template:\n    metadata: {{labels: {{app: mover}}}}\n    spec:\n      \
+         tolerations: {}\n      containers: [{{name: hello, image: knarr.local/hello}}]\n      \
+         affinity:\n        nodeAffinity:\n          preferredDuringSchedulingIgnoredDuringExecution:\n          \
+         - weight: 100\n            preference:\n              matchExpressions:\n              \
+         - {{key: kubernetes.io/hostname, operator: In, values: [{node}]}}\n---\n\
+         apiVersion: v1\nkind: Pod\nmetadata: {{name: stayer}}\nspec:\n  nodeName: {node}\n  tolerations: {}\n  \
+         containers: [{{name: hello, image: knarr.local/hello}}]\n",
+        tolerations(", tolerationSeconds: 1"),
+        tolerations("")
+    )
+}
+
+fn mover(kubectl: &Kubectl, node: &str) -> Option<String> {
+    let pods = kubectl.json(&["get", "pods", "-l", "app=mover"]);
+    let ready = |pod: &&serde_json::Value| {
+        let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    };
+    let pods = pods["items"].as_array().expect("pods");
+    let found = pods.iter().filter(ready).find(|pod| pod["spec"]["nodeName"] == node)?;
+    Some(found["metadata"]["name"].as_str().expect("a name").to_owned())
+}
+
+#[test]
+fn a_node_whose_agent_dies_is_emptied_and_its_containers_are_found_again_when_it_returns() {
+    let cluster = Cluster::prepare("lost");
+    cluster.up_with(&["--nodes", "2"]).ok();
+    let kubectl = cluster.kubectl();
+    let nodes: Vec<String> = nodes(&kubectl).into_iter().map(|(name, _)| name).collect();
+    let (first, second) = (&nodes[0], &nodes[1]);
+    kubectl.apply(&settlers(second));
+    kubectl.ok(&["wait", "--for=condition=Available", "deployment/mover", "--timeout=60s"]);
+    kubectl.ok(&["wait", "--for=condition=Ready", "pod/stayer", "--timeout=60s"]);
+    let moved = mover(&kubectl, second).expect("the preferred node");
+    let container = |kubectl: &Kubectl| {
+        let pod = kubectl.json(&["get", "pod", "stayer"]);
+        let status = &pod["status"]["containerStatuses"][0];
+        (status["containerID"].clone(), status["restartCount"].clone(), status["state"].clone())
+    };
+    let before = container(&kubectl);
+    let address =
+        kubectl.json(&["get", "pod", "stayer"])["status"]["podIP"].as_str().expect("an address").to_owned();
+
+    let lock = cluster.data_dir().join("nodes/2/server.lock");
+    let agent = std::fs::read_to_string(lock).expect("the agent's lock file");
+    run(Command::new("kill").args(["-KILL", agent.trim()])).ok();
+    kubectl.ok(&["wait", "--for=condition=Ready=Unknown", &format!("node/{second}"), "--timeout=120s"]);
+    let lost = kubectl.json(&["get", "node", second]);
+    let conditions = lost["status"]["conditions"].as_array().expect("conditions");
+    let ready = conditions.iter().find(|condition| condition["type"] == "Ready").expect("Ready");
+    assert_eq!(ready["reason"], "NodeStatusUnknown", "{ready}");
+    assert_eq!(ready["message"], "Kubelet stopped posting node status.");
+    let replacement = eventually("a pod takes its place elsewhere", || mover(&kubectl, first));
+    assert_ne!(replacement, moved);
+    let old = kubectl.json(&["get", "pod", &moved]);
+    assert!(old["metadata"]["deletionTimestamp"].is_string(), "{old}");
+    assert!(fetch(&format!("http://{address}:8080/")).is_some(), "the container went with the agent");
+
+    cluster.up().ok();
+    kubectl.ok(&["wait", "--for=condition=Ready", &format!("node/{second}"), "--timeout=60s"]);
+    kubectl.ok(&["wait", "--for=delete", &format!("pod/{moved}"), "--timeout=60s"]);
+    kubectl.ok(&["wait", "--for=condition=Ready", "pod/stayer", "--timeout=60s"]);
+    assert_eq!(container(&kubectl), before, "the container was started again");
+    eventually("the node's taints are taken off", || {
+        let node = kubectl.json(&["get", "node", second]);
+        node["spec"]["taints"].is_null().then_some(())
+    });
+}
