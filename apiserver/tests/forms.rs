@@ -154,11 +154,15 @@ async fn a_pod_is_bound_once() {
     assert_eq!(server.post(pods, &pod).await.status, 201);
     let binding = json!({"kind": "Binding", "apiVersion": "v1", "metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
     let path = format!("{pods}/p/binding");
+    let nominated = json!({"status": {"nominatedNodeName": "n"}});
+    let nominated = server.patch(&format!("{pods}/p/status"), "merge", &nominated).await.json();
+    assert_eq!(nominated["status"]["nominatedNodeName"], "n", "{nominated}");
     let bound = server.post(&path, &binding).await;
     assert_eq!(bound.status, 201, "{:?}", bound.body);
     let pod = server.get(&format!("{pods}/p")).await.json();
     assert_eq!(pod["spec"]["nodeName"], "n");
     assert_eq!(pod["status"]["conditions"][0]["type"], "PodScheduled");
+    assert_eq!(pod["status"]["nominatedNodeName"], json!(null), "the nomination is over");
     let again = server.post(&path, &binding).await;
     assert_eq!(again.status, 409);
     assert_eq!(

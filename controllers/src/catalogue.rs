@@ -91,6 +91,11 @@ pub const CATALOGUE: &[Descriptor] = &[
         "pvc-protection-controller",
         volumes::protection::build_claims,
     ),
+    controller(
+        "volumeattributesclass-protection-controller",
+        "volumeattributesclass-protection-controller",
+        volumes::attributes_protection::build,
+    ),
     controller("resourcequota-controller", "resourcequota-controller", quota::build),
     controller("ephemeral-volume-controller", "ephemeral-volume-controller", volumes::ephemeral::build),
     controller("local-storage-provisioner", "persistent-volume-binder", volumes::provisioner::build),

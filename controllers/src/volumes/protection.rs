@@ -21,13 +21,13 @@ const BY_CLAIM: &str = "claim";
 
 /// What is to be done about an object's finalizer.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     Add,
     Remove,
     Leave,
 }
 
-fn judge(meta: &kube::api::ObjectMeta, finalizer: &str) -> Verdict {
+pub(super) fn judge(meta: &kube::api::ObjectMeta, finalizer: &str) -> Verdict {
     let has = meta.finalizers.iter().flatten().any(|other| other == finalizer);
     match (meta.deletion_timestamp.is_some(), has) {
         (false, false) => Verdict::Add,
@@ -36,7 +36,7 @@ fn judge(meta: &kube::api::ObjectMeta, finalizer: &str) -> Verdict {
     }
 }
 
-fn change(meta: &mut kube::api::ObjectMeta, finalizer: &str, verdict: &Verdict) {
+pub(super) fn change(meta: &mut kube::api::ObjectMeta, finalizer: &str, verdict: &Verdict) {
     let finalizers = meta.finalizers.get_or_insert_default();
     finalizers.retain(|other| other != finalizer);
     if *verdict == Verdict::Add {

@@ -4,7 +4,7 @@ use k8s_openapi::api::{
     core::v1::{Endpoints, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota, Service},
     discovery::v1::EndpointSlice,
     policy::v1::PodDisruptionBudget,
-    storage::v1::StorageClass,
+    storage::v1::{StorageClass, VolumeAttributesClass},
 };
 use knarr_client::Api;
 use knarr_controllers::{Config, LocalStorage, PROVISIONER, STORAGE_PATH};
@@ -18,6 +18,45 @@ use crate::{
     deployments::deployment,
     harness::{Cluster, NAMESPACE, NODE, eventually},
 };
+
+#[tokio::test(start_paused = true)]
+async fn an_attributes_class_stays_while_a_volume_names_it() {
+    let cluster = Cluster::start().await;
+    for name in ["fast", "unused"] {
+        let class = json!({ "metadata": { "name": name }, "driverName": "csi.example.com", "parameters": { "iops": "9" } });
+        cluster.create::<VolumeAttributesClass>("", class).await;
+    }
+    let volume = json!({
+        "metadata": { "name": "data" },
+        "spec": {
+            "capacity": { "storage": "1Gi" },
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "volumeAttributesClassName": "fast",
+            "csi": { "driver": "csi.example.com", "volumeHandle": "data" },
+        },
+    });
+    cluster.create::<PersistentVolume>("", volume).await;
+    let classes = Api::<VolumeAttributesClass>::all(cluster.client.clone());
+    for name in ["fast", "unused"] {
+        let protected = || async {
+            let class = classes.get(name).await.unwrap();
+            (class.finalizers() == ["kubernetes.io/vac-protection"]).then_some(())
+        };
+        eventually("the class is protected", protected).await;
+        classes.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    let gone = |name: &'static str| {
+        let classes = classes.clone();
+        async move { classes.get_opt(name).await.unwrap().is_none().then_some(()) }
+    };
+    eventually("nothing names this class", || gone("unused")).await;
+    assert!(gone("fast").await.is_none(), "a volume names it");
+    let volumes = Api::<PersistentVolume>::all(cluster.client.clone());
+    volumes.delete("data", &DeleteParams::default()).await.unwrap();
+    eventually("the class goes with its last volume", || gone("fast")).await;
+    cluster.stop().await;
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_gets_the_smallest_volume_and_gives_it_up() {

@@ -78,6 +78,10 @@ fn assign(pod: &mut Value, binding: &Value, now: &str) -> Result<(), Status> {
     }
     let target = binding.pointer("/target/name").cloned().unwrap_or_default();
     object::map_at(pod, "spec")["nodeName"] = target;
+    // A nomination that has come true says nothing any more (KEP-5278).
+    if let Some(status) = object::map_at(pod, "status").as_object_mut() {
+        status.remove("nominatedNodeName");
+    }
     for field in ["annotations", "labels"] {
         let given = object::metadata(binding).and_then(|m| m.get(field)).and_then(Value::as_object);
         for (key, value) in given.into_iter().flatten() {
