@@ -106,3 +106,56 @@ fn a_private_image_runs_with_its_pull_secret_and_only_with_it() {
     let listed = cluster.knarr(&["image", "ls"]).ok();
     assert!(listed.contains("team/busybox"), "{listed}");
 }
+
+#[test]
+fn an_image_is_built_pushed_and_run_from_its_registry() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let registry = Registry::start(directory.path());
+    let cluster = Cluster::start("build");
+    cluster.import("busybox");
+    let context = directory.path().join("context");
+    std::fs::create_dir(&context).expect("a directory");
+    let dockerfile = "FROM busybox:1.36\nARG WHO=nobody\nRUN echo \"hello $WHO\" > /greeting\nCOPY page /page\nCMD [\"cat\", \"/greeting\", \"/page\"]\n";
+    std::fs::write(context.join("Dockerfile"), dockerfile).expect("writes");
+    std::fs::write(context.join("page"), "first\n").expect("writes");
+    let name = format!("127.0.0.1:{}/team/built:v1", registry.port);
+    let path = context.display().to_string();
+    let build = ["image", "build", "-t", &name, "--build-arg", "WHO=you", "--network", "none", &path];
+    let built = cluster.knarr(&build).ok();
+    assert!(built.contains("Step 3/5 : RUN echo"), "{built}");
+
+    std::fs::write(context.join("page"), "second\n").expect("writes");
+    let before = std::time::Instant::now();
+    let again = cluster.knarr(&build).ok();
+    assert!(again.contains(" ---> Using cache"), "{again}");
+    eprintln!("changed the last layer in {:?}", before.elapsed());
+
+    let history = cluster.knarr(&["image", "history", &name]).ok();
+    assert!(history.lines().any(|line| line.ends_with("COPY page /page")), "{history}");
+    let image: serde_json::Value =
+        serde_json::from_str(&cluster.knarr(&["image", "inspect", &name]).ok()).expect("JSON");
+    assert_eq!(image[0]["Config"]["Cmd"][0], "cat");
+    let archive = directory.path().join("saved.tar").display().to_string();
+    cluster.knarr(&["image", "save", &name, "-o", &archive]).ok();
+    cluster.knarr(&["image", "push", &name, "--creds", "me:secret"]).ok();
+    cluster.knarr(&["image", "rm", &name]).ok();
+
+    let kubectl = cluster.kubectl();
+    let server = format!("--docker-server=127.0.0.1:{}", registry.port);
+    let create = ["create", "secret", "docker-registry", "mine", &server];
+    kubectl.ok(&[&create[..], &["--docker-username=me", "--docker-password=secret"]].concat());
+    let pod = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: built}}\nspec:\n  restartPolicy: Never\n  imagePullSecrets: [{{name: mine}}]\n  containers: [{{name: c, image: '{name}', imagePullPolicy: Always}}]\n"
+    );
+    kubectl.apply(&pod);
+    kubectl.ok(&["wait", "pod/built", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s"]);
+    assert_eq!(kubectl.ok(&["logs", "built"]), "hello you\nsecond\n");
+
+    kubectl.ok(&["delete", "pod", "built"]);
+    cluster.knarr(&["image", "rm", &name]).ok();
+    let loaded = cluster.knarr(&["image", "load", "-i", &archive]).ok();
+    assert!(loaded.contains("team/built:v1"), "{loaded}");
+    let tag = "web.example/built:v2";
+    cluster.knarr(&["image", "tag", &name, tag]).ok();
+    assert!(cluster.knarr(&["image", "ls"]).ok().contains(tag));
+}

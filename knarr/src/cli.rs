@@ -44,7 +44,7 @@ pub enum Command {
     /// Let machines join a cluster.
     #[command(after_help = "Example:\n  knarr token create")]
     Token(Token),
-    /// Bring container images into a cluster, list and remove them.
+    /// Build container images, bring them into a cluster and out of it, list and remove them.
     #[command(after_help = "Example:\n  knarr image import web.tar\n  knarr image ls")]
     Image(Image),
     /// Print the administrator's kubeconfig of a cluster.
@@ -214,6 +214,67 @@ pub enum ImageCommand {
         #[command(flatten)]
         named: Named,
     },
+    /// Build an image from a Dockerfile, on every node of this machine.
+    ///
+    /// RUN steps are containers of knarr's own runtime; they see the machine's network, or with --network none only a
+    /// loopback, and never the pods' network.
+    #[command(after_help = "Example:\n  knarr image build -t web:v1 .")]
+    Build(Build),
+    /// Bring an image to its registry.
+    #[command(after_help = "Example:\n  knarr image push registry.example/web:v1 --creds me:secret")]
+    Push {
+        #[arg(value_name = "REF")]
+        reference: String,
+        /// User name and password.
+        #[arg(long, value_name = "USER:PASSWORD", env = "KNARR_REGISTRY_CREDS", hide_env_values = true)]
+        creds: Option<String>,
+        #[command(flatten)]
+        named: Named,
+    },
+    /// Give an image one more name.
+    #[command(after_help = "Example:\n  knarr image tag web:v1 registry.example/web:v1")]
+    Tag {
+        #[arg(value_name = "REF")]
+        reference: String,
+        #[arg(value_name = "NEW")]
+        new: String,
+        #[command(flatten)]
+        named: Named,
+    },
+    /// Show all that is known of images, as JSON.
+    #[command(after_help = "Example:\n  knarr image inspect web:v1")]
+    Inspect {
+        #[arg(required = true, value_name = "REF")]
+        references: Vec<String>,
+        #[command(flatten)]
+        named: Named,
+    },
+    /// Show the steps an image was made in, the newest first.
+    #[command(after_help = "Example:\n  knarr image history web:v1")]
+    History {
+        #[arg(value_name = "REF")]
+        reference: String,
+        #[command(flatten)]
+        named: Named,
+    },
+    /// Write images to an archive that `image load` and `docker load` read.
+    #[command(after_help = "Example:\n  knarr image save web:v1 -o web.tar")]
+    Save {
+        #[arg(required = true, value_name = "REF")]
+        references: Vec<String>,
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+        #[command(flatten)]
+        named: Named,
+    },
+    /// Read an archive as `image import` does, from standard input where no file is named.
+    #[command(after_help = "Example:\n  docker save web:v1 | knarr image load")]
+    Load {
+        #[arg(short, long, value_name = "FILE")]
+        input: Option<PathBuf>,
+        #[command(flatten)]
+        named: Named,
+    },
     /// Remove an image.
     #[command(after_help = "Example:\n  knarr image rm web:v1")]
     Rm {
@@ -222,6 +283,39 @@ pub enum ImageCommand {
         #[command(flatten)]
         named: Named,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct Build {
+    /// The directory that COPY and ADD take files from.
+    #[arg(value_name = "DIR")]
+    pub context: PathBuf,
+    /// A name of the image; may be repeated.
+    #[arg(short, long = "tag", value_name = "REF")]
+    pub tags: Vec<String>,
+    /// The Dockerfile [default: DIR/Dockerfile].
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// A value for an ARG; without a value that of the environment. May be repeated.
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub arguments: Vec<String>,
+    /// A label of the image; may be repeated.
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub labels: Vec<String>,
+    /// Build only up to this stage.
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+    /// Do every step anew.
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Ask registries for base images even if they are there.
+    #[arg(long)]
+    pub pull: bool,
+    /// What RUN steps reach: the machine's network, or only a loopback.
+    #[arg(long, value_parser = ["host", "none"], default_value = "host")]
+    pub network: String,
+    #[command(flatten)]
+    pub named: Named,
 }
 
 /// `90s`, `15m`, `24h`, as Go writes durations.

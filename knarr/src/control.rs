@@ -66,6 +66,35 @@ pub struct PullRequest {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+pub struct TagRequest {
+    pub name: String,
+    pub tag: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SaveRequest {
+    pub names: Vec<String>,
+    /// A file on this machine, made or written over.
+    pub path: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+pub struct PushRequest {
+    pub reference: String,
+    /// User name and password.
+    pub credentials: Option<(String, String)>,
+}
+
+/// What a build says while it goes on, a line of JSON each.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum BuildEvent {
+    Line(String),
+    Done(Image),
+    Failed(String),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenRequest {
     pub ttl_seconds: u64,

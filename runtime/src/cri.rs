@@ -472,6 +472,10 @@ pub trait ContainerRuntime: Send + Sync + 'static {
     async fn image_status(&self, reference: &str) -> Result<Option<ImageInfo>>;
     async fn list_images(&self) -> Result<Vec<ImageInfo>>;
     async fn remove_image(&self, reference: &str) -> Result<()>;
+    /// Gives up what only makes builds faster, for its room on the disk.
+    async fn forget_build_cache(&self) -> Result<()> {
+        Ok(())
+    }
     /// The directory images are in, on this machine.
     fn image_directory(&self) -> Option<PathBuf>;
     /// Where images and snapshots live and what they use.

@@ -11,6 +11,7 @@
 //! Files are written before what they describe is made, and removed after it is gone: whatever is found at start
 //! can be removed.
 
+pub(crate) mod build;
 mod client;
 mod config;
 mod container;
@@ -62,6 +63,42 @@ impl Embedded {
     pub async fn pin_image(&self, reference: &str) -> Result<ImageInfo> {
         let (store, reference) = (Arc::clone(&self.inner.store), reference.to_owned());
         error::blocking("pin image", move || store.pin(&reference)).await
+    }
+
+    /// Builds an image; what happens is told line by line.
+    pub async fn build_image(
+        &self,
+        request: &crate::build::Request,
+        progress: &crate::build::Progress,
+    ) -> Result<ImageInfo> {
+        self.inner.build(request, progress).await
+    }
+
+    /// Gives an image one more name.
+    pub async fn tag_image(&self, name: &str, tag: &str) -> Result<()> {
+        let (store, name, tag) = (Arc::clone(&self.inner.store), name.to_owned(), tag.to_owned());
+        error::blocking("tag image", move || store.tag(&name, &tag.parse()?)).await
+    }
+
+    /// All that is known of an image.
+    pub async fn inspect_image(&self, name: &str) -> Result<crate::image::Description> {
+        let (store, name) = (Arc::clone(&self.inner.store), name.to_owned());
+        error::blocking("inspect image", move || crate::image::inspect(&store, &name)).await
+    }
+
+    /// Writes images as an archive that [`Self::import_image`] and other tools read.
+    pub async fn save_images(
+        &self,
+        names: Vec<String>,
+        archive: impl std::io::Write + Send + 'static,
+    ) -> Result<()> {
+        let store = Arc::clone(&self.inner.store);
+        error::blocking("save images", move || crate::image::save(&store, &names, archive)).await
+    }
+
+    /// Brings an image to its registry; returns the digest that it has there.
+    pub async fn push_image(&self, name: &str, auth: Option<AuthConfig>) -> Result<String> {
+        self.inner.push_image(name, auth).await
     }
 
     /// Lets go of the runtime and leaves every container running.
@@ -200,6 +237,11 @@ impl ContainerRuntime for Embedded {
     async fn remove_image(&self, reference: &str) -> Result<()> {
         let (store, reference) = (Arc::clone(&self.inner.store), reference.to_owned());
         error::blocking("remove image", move || store.remove(&reference)).await
+    }
+
+    async fn forget_build_cache(&self) -> Result<()> {
+        let store = Arc::clone(&self.inner.store);
+        error::blocking("forget the build cache", move || store.forget_cache()).await
     }
 
     fn image_directory(&self) -> Option<std::path::PathBuf> {

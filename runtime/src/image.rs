@@ -12,10 +12,13 @@ mod compression;
 pub mod digest;
 mod hosts;
 mod import;
+mod inspect;
 pub mod manifest;
 mod pull;
+mod push;
 pub mod reference;
 pub mod registry;
+mod save;
 mod store;
 mod tar;
 mod unpack;
@@ -24,8 +27,11 @@ use std::io;
 
 pub use hosts::RegistryConfig;
 pub use import::import;
+pub use inspect::{Description, Step, inspect};
 pub use pull::Puller;
-pub use store::{Layer, Lease, Record, Store};
+pub use save::save;
+pub use store::{Cached, Layer, Lease, Record, Store};
+pub use unpack::{is_archive, unpack_archive};
 
 use digest::Digest;
 

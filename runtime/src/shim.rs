@@ -18,7 +18,7 @@ mod diagnostics;
 mod exec;
 pub mod finish;
 pub mod launch;
-mod log;
+pub(crate) mod log;
 mod pause;
 pub mod protocol;
 mod server;

@@ -212,6 +212,19 @@ pub fn now_nanos() -> i64 {
     now.tv_sec * 1_000_000_000 + now.tv_nsec
 }
 
+/// Writes a file so that a reader sees the old or the new content, never a part. Not synced: after a crash of the
+/// machine it may be empty or missing.
+pub fn write_replacing(path: &Path, content: &[u8]) -> io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let mut file =
+        std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(content)?;
+    std::fs::rename(&temporary, path)
+}
+
 /// Writes a file so that after a crash there is the old or the new content, never a part.
 pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     use std::io::Write;

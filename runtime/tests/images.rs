@@ -1,5 +1,6 @@
 //! Importing images, good and hostile.
 
+mod build;
 mod support;
 
 use std::io::Cursor;

@@ -4,15 +4,23 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use http_body_util::{BodyExt, Full};
+use hyper::Method;
 use hyper::body::Bytes;
-use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
+use knarr_runtime::build::Request;
+use knarr_runtime::image::Description;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::{Failure, Image, ImportRequest, JoinInfo, PullRequest, Socket, Status, TokenRequest};
+use super::{
+    BuildEvent, Failure, Image, ImportRequest, JoinInfo, PullRequest, PushRequest, SaveRequest, Socket,
+    Status, TagRequest, TokenRequest,
+};
 use crate::cluster::{Cluster, LocalNode, Lock};
+
+/// Longest line of a build's progress, in bytes.
+const MAX_LINE: usize = 1 << 20;
 
 /// A connection to the server of one cluster.
 #[derive(Debug)]
@@ -81,20 +89,50 @@ impl Client {
         self.ask(Method::POST, "/images/remove", request).await
     }
 
+    pub async fn tag(&mut self, request: &TagRequest) -> anyhow::Result<()> {
+        self.ask(Method::POST, "/images/tag", request).await
+    }
+
+    pub async fn inspect(&mut self, request: &PullRequest) -> anyhow::Result<Description> {
+        self.ask(Method::POST, "/images/inspect", request).await
+    }
+
+    pub async fn save(&mut self, request: &SaveRequest) -> anyhow::Result<()> {
+        self.ask(Method::POST, "/images/save", request).await
+    }
+
+    /// The digest that the image has in its registry.
+    pub async fn push(&mut self, request: &PushRequest) -> anyhow::Result<String> {
+        self.ask(Method::POST, "/images/push", request).await
+    }
+
+    /// Builds an image; `tell` hears what happens meanwhile.
+    pub async fn build(&mut self, request: &Request, tell: impl Fn(&str)) -> anyhow::Result<Image> {
+        let mut body = self.send(Method::POST, "/images/build", request).await?.into_body();
+        let mut pending = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            pending.extend_from_slice(&data);
+            while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = pending.drain(..=end).collect();
+                match serde_json::from_slice(&line)? {
+                    BuildEvent::Line(line) => tell(&line),
+                    BuildEvent::Done(image) => return Ok(image),
+                    BuildEvent::Failed(message) => bail!(message),
+                }
+            }
+            anyhow::ensure!(pending.len() <= MAX_LINE, "the build's answer has a line without end");
+        }
+        bail!("the build ended without an answer")
+    }
+
     async fn ask<T: DeserializeOwned>(
         &mut self,
         method: Method,
         path: &str,
         body: &impl Serialize,
     ) -> anyhow::Result<T> {
-        let body = Full::new(Bytes::from(serde_json::to_vec(body)?));
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "knarr")
-            .header("content-type", "application/json")
-            .body(body)?;
-        let response = self.sender.send_request(request).await?;
+        let response = self.send(method, path, body).await?;
         let succeeded = response.status().is_success();
         let answer = response.into_body().collect().await?.to_bytes();
         if !succeeded {
@@ -102,5 +140,21 @@ impl Client {
             bail!(failure.message);
         }
         Ok(serde_json::from_slice(&answer)?)
+    }
+
+    async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> anyhow::Result<hyper::Response<hyper::body::Incoming>> {
+        let body = Full::new(Bytes::from(serde_json::to_vec(body)?));
+        let request = hyper::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "knarr")
+            .header("content-type", "application/json")
+            .body(body)?;
+        Ok(self.sender.send_request(request).await?)
     }
 }

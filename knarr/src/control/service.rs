@@ -12,10 +12,16 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use futures::StreamExt;
+use knarr_runtime::build::{Progress, Request};
+use knarr_runtime::image::Description;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, Image, ImportRequest, JoinInfo, PullRequest, Socket, Status, TokenRequest};
+use super::{
+    BuildEvent, Failure, Image, ImportRequest, JoinInfo, PullRequest, PushRequest, SaveRequest, Socket,
+    Status, TagRequest, TokenRequest,
+};
 
 /// What the command line may ask of a running cluster.
 #[async_trait]
@@ -27,6 +33,12 @@ pub trait Backend: Send + Sync + 'static {
     async fn import(&self, archive: &Path) -> anyhow::Result<Vec<String>>;
     async fn pull(&self, reference: &str) -> anyhow::Result<Image>;
     async fn remove_image(&self, reference: &str) -> anyhow::Result<()>;
+    async fn tag(&self, name: &str, tag: &str) -> anyhow::Result<()>;
+    async fn inspect(&self, name: &str) -> anyhow::Result<Description>;
+    async fn save(&self, request: SaveRequest) -> anyhow::Result<()>;
+    async fn push(&self, request: PushRequest) -> anyhow::Result<String>;
+    /// Builds an image; lines of progress go where they are asked for.
+    async fn build(&self, request: Request, progress: Progress) -> anyhow::Result<Image>;
 }
 
 type Shared = State<Arc<dyn Backend>>;
@@ -86,9 +98,63 @@ pub async fn serve(
                 answer(b.remove_image(&r.reference).await)
             }),
         )
+        .route(
+            "/images/tag",
+            post(async |State(b): Shared, Json(r): Json<TagRequest>| answer(b.tag(&r.name, &r.tag).await)),
+        )
+        .route(
+            "/images/inspect",
+            post(async |State(b): Shared, Json(r): Json<PullRequest>| answer(b.inspect(&r.reference).await)),
+        )
+        .route(
+            "/images/save",
+            post(async |State(b): Shared, Json(r): Json<SaveRequest>| answer(b.save(r).await)),
+        )
+        .route(
+            "/images/push",
+            post(async |State(b): Shared, Json(r): Json<PushRequest>| answer(b.push(r).await)),
+        )
+        .route("/images/build", post(async |State(b): Shared, Json(r): Json<Request>| build(b, r)))
         .with_state(backend);
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await?;
     std::fs::remove_file(socket.address()).context("removing the control socket")
+}
+
+/// Answers while the build goes on; when whoever asked hangs up, the build ends too.
+fn build(backend: Arc<dyn Backend>, request: Request) -> Response {
+    let (progress, mut lines) = tokio::sync::mpsc::unbounded_channel();
+    let (events, answer) = futures::channel::mpsc::unbounded();
+    let told = async move {
+        let mut building = backend.build(request, progress);
+        let built = loop {
+            tokio::select! {
+                biased;
+                Some(line) = lines.recv() => tell(&events, &BuildEvent::Line(line))?,
+                built = &mut building => break built,
+            }
+        };
+        while let Ok(line) = lines.try_recv() {
+            tell(&events, &BuildEvent::Line(line))?;
+        }
+        let last = match built {
+            Ok(image) => BuildEvent::Done(image),
+            Err(error) => BuildEvent::Failed(format!("{error:#}")),
+        };
+        tell(&events, &last)
+    };
+    // The work is done by whoever reads the answer, and so ends with the connection.
+    let work = futures::stream::once(told).filter_map(async |done| done.err().map(Err));
+    let stream = futures::stream::select(answer.map(Ok), work);
+    Response::new(axum::body::Body::from_stream(stream))
+}
+
+fn tell(
+    events: &futures::channel::mpsc::UnboundedSender<Vec<u8>>,
+    event: &BuildEvent,
+) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(event)?;
+    line.push(b'\n');
+    events.unbounded_send(line).map_err(std::io::Error::other)
 }
 
 fn answer<T: serde::Serialize>(result: anyhow::Result<T>) -> Response {

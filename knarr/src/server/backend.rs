@@ -8,8 +8,10 @@ use anyhow::Context;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
 use knarr_client::Client;
-use knarr_runtime::cri::{ContainerRuntime, ImageInfo, SandboxState};
+use knarr_runtime::build::{Progress, Request};
+use knarr_runtime::cri::{AuthConfig, ContainerRuntime, ImageInfo, SandboxState};
 use knarr_runtime::embedded::Embedded;
+use knarr_runtime::image::Description;
 use kube::Api;
 use kube::api::ListParams;
 use tokio::time::Instant;
@@ -19,7 +21,7 @@ use super::node::Node;
 use super::settings::{NodeSettings, Settings};
 use super::tasks::Tasks;
 use super::{ready, tokens};
-use crate::control::{self, Image, JoinInfo, Status};
+use crate::control::{self, Image, JoinInfo, PushRequest, SaveRequest, Status};
 
 /// Time for a container to end when the cluster is stopped with its pods.
 const GRACE: Duration = Duration::from_secs(10);
@@ -138,6 +140,33 @@ impl control::Backend for Backend {
 
     async fn pull(&self, reference: &str) -> anyhow::Result<Image> {
         Ok(shown(self.runtime.pull_image(reference, None).await?))
+    }
+
+    async fn tag(&self, name: &str, tag: &str) -> anyhow::Result<()> {
+        Ok(self.runtime.tag_image(name, tag).await?)
+    }
+
+    async fn inspect(&self, name: &str) -> anyhow::Result<Description> {
+        Ok(self.runtime.inspect_image(name).await?)
+    }
+
+    async fn save(&self, request: SaveRequest) -> anyhow::Result<()> {
+        let path = request.path;
+        let file = std::fs::File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+        Ok(self.runtime.save_images(request.names, std::io::BufWriter::new(file)).await?)
+    }
+
+    async fn push(&self, request: PushRequest) -> anyhow::Result<String> {
+        let auth = request.credentials.map(|(username, password)| AuthConfig {
+            username,
+            password,
+            ..AuthConfig::default()
+        });
+        Ok(self.runtime.push_image(&request.reference, auth).await?)
+    }
+
+    async fn build(&self, request: Request, progress: Progress) -> anyhow::Result<Image> {
+        Ok(shown(self.runtime.build_image(&request, &progress).await?))
     }
 
     async fn remove_image(&self, reference: &str) -> anyhow::Result<()> {

@@ -82,6 +82,7 @@ impl Collector {
     /// Removes every image nobody uses; the node needs the room.
     pub async fn remove_unused(&self) -> Result<(), CollectError> {
         let (images, in_use) = self.detect().await?;
+        self.runtime.forget_build_cache().await?;
         for (image, _) in self.candidates(&images, &in_use) {
             self.remove(image).await?;
         }
@@ -94,6 +95,7 @@ impl Collector {
         let mountpoint = self.runtime.image_filesystem().await?.mountpoint;
         let disk = disk(&mountpoint)?;
         let Some(wanted) = to_free(disk, &self.config) else { return Ok(()) };
+        self.runtime.forget_build_cache().await?;
         let freed = self.free(wanted, &images, &in_use).await?;
         if freed < wanted { Err(CollectError::NotEnough { wanted, freed }) } else { Ok(()) }
     }

@@ -8,14 +8,22 @@ use super::error::{blocking_cri, failed, not_found};
 use super::sandbox::Sandbox;
 use super::snapshot::{self, Snapshot};
 use super::spawn::spawn;
-use super::state::{self, Inner, write_json};
+use super::state::{self, Inner, write_json, write_record};
 use crate::cri::*;
-use crate::image::Record;
+use crate::image::manifest::RunConfig;
+use crate::image::{Layer, Record};
 use crate::shim::launch::{self, Kind, Launch};
 use crate::shim::protocol::{self, Exit, ProcessId, ShimFile, Started};
 use crate::spec::{self, Input, NamespacePaths, PidNamespace};
 
 const DEFAULT_STOP_SIGNAL: &str = "SIGTERM";
+
+/// What a container's root and process begin with.
+pub struct Base {
+    pub image_id: String,
+    pub layers: Vec<Layer>,
+    pub run: RunConfig,
+}
 
 impl Inner {
     pub async fn create_container(
@@ -23,10 +31,29 @@ impl Inner {
         sandbox: &str,
         config: ContainerConfig,
     ) -> Result<ContainerId> {
+        self.create(sandbox, config, None).await
+    }
+
+    /// A container of layers that are no image.
+    pub async fn create_from(
+        self: &Arc<Self>,
+        sandbox: &str,
+        config: ContainerConfig,
+        base: Base,
+    ) -> Result<ContainerId> {
+        self.create(sandbox, config, Some(base)).await
+    }
+
+    async fn create(
+        self: &Arc<Self>,
+        sandbox: &str,
+        config: ContainerConfig,
+        base: Option<Base>,
+    ) -> Result<ContainerId> {
         let sandbox = self.sandbox(sandbox)?;
         let inner = Arc::clone(self);
         let container =
-            blocking_cri("create container", move || inner.make_container(&sandbox, config)).await?;
+            blocking_cri("create container", move || inner.make_container(&sandbox, config, base)).await?;
         let id = container.record.id.clone();
         let container = Arc::new(container);
         self.containers.write().insert(id.clone(), Arc::clone(&container));
@@ -34,11 +61,16 @@ impl Inner {
         Ok(id)
     }
 
-    fn make_container(&self, sandbox: &Sandbox, config: ContainerConfig) -> Result<Container> {
+    fn make_container(
+        &self,
+        sandbox: &Sandbox,
+        config: ContainerConfig,
+        base: Option<Base>,
+    ) -> Result<Container> {
         let id = state::new_id().map_err(failed("make an id"))?;
         let directory = self.container_directory(&id);
         state::create_private(&directory).map_err(failed(format!("create {}", directory.display())))?;
-        self.fill_container(&id, &directory, sandbox, config).inspect_err(|_| {
+        self.fill_container(&id, &directory, sandbox, config, base).inspect_err(|_| {
             // Half-made ones that cannot be removed now are at the next start.
             let undone = Snapshot::new(&directory).unmount().and_then(|()| std::fs::remove_dir_all(&directory));
             if let Err(error) = undone {
@@ -53,16 +85,16 @@ impl Inner {
         directory: &Path,
         sandbox: &Sandbox,
         config: ContainerConfig,
+        base: Option<Base>,
     ) -> Result<Container> {
         let lease = self.store.lease();
-        let image = self.image(&config.image)?;
-        lease.hold(image.layers.iter().map(|layer| layer.chain_id.clone()));
-        let run =
-            self.store.config(&image.id).map_err(failed(format!("read image {}", config.image)))?.config;
+        let Base { image_id, layers, run } = match base {
+            Some(base) => base,
+            None => self.base_of(&config.image)?,
+        };
+        lease.hold(layers.iter().map(|layer| layer.chain_id.clone()));
         let snapshot = Snapshot::new(directory);
-        snapshot
-            .mount(&self.store, &image.layers)
-            .map_err(failed(format!("mount the root of container {id}")))?;
+        snapshot.mount(&self.store, &layers).map_err(failed(format!("mount the root of container {id}")))?;
         let volumes = self.mount_image_volumes(directory, &config)?;
         let cgroup = format!("{}/{id}", sandbox.record.config.cgroup_parent.trim_end_matches('/'));
         let built = spec::build(&Input {
@@ -111,8 +143,8 @@ impl Inner {
             sandbox_id: sandbox.record.id.clone(),
             pod_uid: sandbox.record.config.metadata.uid.clone(),
             created_at: crate::sys::now_nanos(),
-            image_id: image.id.to_string(),
-            layers: image.layers,
+            image_id,
+            layers,
             image_mounts: volumes.iter().flatten().map(|volume| volume.mount.clone()).collect(),
             image_mount_layers: volumes.iter().flatten().flat_map(|volume| volume.layers.clone()).collect(),
             cgroup,
@@ -122,9 +154,15 @@ impl Inner {
             config,
         };
         write_shim_files(directory, &built.oci, &launch)
-            .and_then(|()| write_json(&directory.join("container.json"), &record))
+            .and_then(|()| write_record(&directory.join("container.json"), &record))
             .map_err(failed(format!("record container {id}")))?;
         Ok(Container::new(self, record, Phase::Created))
+    }
+
+    fn base_of(&self, name: &str) -> Result<Base> {
+        let image = self.image(name)?;
+        let run = self.store.config(&image.id).map_err(failed(format!("read image {name}")))?.config;
+        Ok(Base { image_id: image.id.to_string(), layers: image.layers, run })
     }
 
     fn image(&self, name: &str) -> Result<Record> {

@@ -19,6 +19,14 @@ impl Inner {
         pulled.map_err(|error| pull_error(parsed.to_string(), error))
     }
 
+    pub async fn push_image(&self, name: &str, auth: Option<AuthConfig>) -> Result<String> {
+        let reference: Reference = name.parse().map_err(|error: image::reference::Error| {
+            Error::InvalidImageName { reference: name.to_owned(), reason: error.to_string() }
+        })?;
+        let pushed = self.puller.push(&reference, Credentials::from_config(auth)).await;
+        pushed.map(|digest| digest.to_string()).map_err(failed(format!("failed to push {reference}")))
+    }
+
     /// "Pulling" an image that no registry has gives what was imported under its name.
     fn imported(&self, reference: &str) -> Result<ImageInfo> {
         let found = self.store.find(reference).map(|record| record.info());

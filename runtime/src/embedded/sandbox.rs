@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{blocking_cri, failed};
 use super::namespaces::{self, Kind};
 use super::snapshot::unmount;
-use super::state::{self, Inner, write_json};
+use super::state::{self, Inner, write_record};
 use crate::cri::*;
 use crate::shim::protocol::ProcessId;
 use crate::spec::{NamespacePaths, PidNamespace, SandboxMount};
@@ -217,7 +217,7 @@ impl Inner {
                     return Err(error);
                 }
             }
-            write_json(&self.sandbox_file(sandbox.id()), &sandbox.record)
+            write_record(&self.sandbox_file(sandbox.id()), &sandbox.record)
                 .map_err(failed(format!("record sandbox {}", sandbox.id())))?;
         }
         let status = sandbox.status();
@@ -237,7 +237,7 @@ impl Inner {
         };
         let sandbox = Sandbox::new(self, record);
         let file = self.sandbox_file(sandbox.id());
-        write_json(&file, &sandbox.record).map_err(failed(format!("record sandbox {}", sandbox.id())))?;
+        write_record(&file, &sandbox.record).map_err(failed(format!("record sandbox {}", sandbox.id())))?;
         if let Err(cause) = sandbox.build() {
             let name = &sandbox.record.config.metadata.name;
             let error = failed(format!("failed to create sandbox of pod {name:?}"))(cause);
@@ -274,7 +274,7 @@ impl Inner {
         let file = self.sandbox_file(id);
         let releasing = Arc::clone(&sandbox);
         blocking_cri("stop sandbox", move || {
-            write_json(&file, &record)
+            write_record(&file, &record)
                 .and_then(|()| releasing.release())
                 .map_err(failed(format!("stop sandbox {}", releasing.id())))
         })

@@ -43,7 +43,8 @@ impl Snapshot {
         let name = self.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let up = format!("../containers/{name}");
         let lower: Vec<String> = layers.iter().rev().map(|layer| format!("{}/fs", layer.key())).collect();
-        let mut options = format!("upperdir={up}/upper,workdir={up}/work");
+        // Builds take the upper directory for a layer: it must need nothing but its files.
+        let mut options = format!("redirect_dir=off,metacopy=off,upperdir={up}/upper,workdir={up}/work");
         options.push_str(&if lower.is_empty() {
             ",lowerdir=../empty".to_owned()
         } else {

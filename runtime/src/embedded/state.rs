@@ -80,7 +80,8 @@ impl Inner {
                         self.sandboxes.write().insert(sandbox.id().to_owned(), sandbox);
                     }
                     Err(error) => {
-                        tracing::warn!(path = %path.display(), %error, "sandbox record is unreadable")
+                        tracing::warn!(path = %path.display(), %error, "removing an unreadable sandbox record");
+                        std::fs::remove_file(&path).map_err(failed(format!("remove {}", path.display())))?;
                     }
                 }
             }
@@ -146,6 +147,12 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> std::io::Result<T> {
 
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> std::io::Result<()> {
     crate::sys::write_atomically(path, &serde_json::to_vec(value)?)
+}
+
+/// For what describes things of this boot: nothing of it is true after a crash of the machine, and syncing it would
+/// be most of what a pod's start costs.
+pub fn write_record<T: Serialize>(path: &Path, value: &T) -> std::io::Result<()> {
+    crate::sys::write_replacing(path, &serde_json::to_vec(value)?)
 }
 
 /// Directories of ours are nobody else's business.

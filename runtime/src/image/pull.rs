@@ -26,8 +26,8 @@ const MAX_DEPTH: usize = 4;
 
 /// Pulls images; one download of a blob at a time, however many pulls want it.
 pub struct Puller {
-    store: Arc<Store>,
-    registries: RegistryConfig,
+    pub(super) store: Arc<Store>,
+    pub(super) registries: RegistryConfig,
     downloading: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
 }
 

@@ -1,10 +1,12 @@
-//! The distribution protocol, as far as pulling needs it.
+//! The distribution protocol, as far as pulling and pushing need it.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION, WWW_AUTHENTICATE,
+};
 use reqwest::{Client, Response, StatusCode};
 use serde::Deserialize;
 
@@ -27,6 +29,8 @@ pub enum Error {
     Denied { reason: String },
     #[error("unexpected status from GET request to {url}: {status}{body}")]
     Status { url: String, status: StatusCode, body: String },
+    #[error("unexpected status from the registry at {url}: {status}{body}")]
+    Refused { url: String, status: StatusCode, body: String },
     #[error("failed to do request: {0}")]
     Unreachable(String),
     #[error("{0}")]
@@ -38,6 +42,9 @@ pub enum Error {
 }
 
 type Result<T> = std::result::Result<T, Error>;
+
+/// Longest file that [`download`] fetches, in bytes.
+const MAX_DOWNLOAD: usize = 256 << 20;
 
 /// A connection to one endpoint for one repository.
 pub struct Registry {
@@ -97,6 +104,61 @@ impl Registry {
                 let url = response.url().to_string();
                 Err(Error::Status { url, status, body: body(response).await })
             }
+        }
+    }
+
+    /// Whether the registry has a blob.
+    pub async fn has_blob(&self, digest: &str) -> Result<bool> {
+        let url = format!("{}/{}/blobs/{digest}", self.endpoint.base, self.repository);
+        Ok(self.authorized(|| self.client.head(&url)).await?.status().is_success())
+    }
+
+    /// Brings a blob; `body` is read once.
+    pub async fn put_blob(&self, digest: &str, size: u64, body: reqwest::Body) -> Result<()> {
+        let url = format!("{}/{}/blobs/uploads/", self.endpoint.base, self.repository);
+        let response = self.authorized(|| self.client.post(&url).header(CONTENT_LENGTH, 0)).await?;
+        if response.status() != StatusCode::ACCEPTED {
+            return Err(refused(response).await);
+        }
+        let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+        let location = location.and_then(|location| response.url().join(location).ok());
+        let mut target =
+            location.ok_or_else(|| Error::Transfer("the registry names no place to upload to".to_owned()))?;
+        target.query_pairs_mut().append_pair("digest", digest);
+        let request = self
+            .client
+            .put(target)
+            .header(CONTENT_TYPE, "application/octet-stream")
+            .header(CONTENT_LENGTH, size)
+            .body(body);
+        let response = self.with_authorization(request).send().await.map_err(unreachable)?;
+        if response.status() == StatusCode::CREATED { Ok(()) } else { Err(refused(response).await) }
+    }
+
+    /// Brings a manifest under a tag or digest.
+    pub async fn put_manifest(&self, wanted: &str, media_type: &str, text: &[u8]) -> Result<()> {
+        let url = format!("{}/{}/manifests/{wanted}", self.endpoint.base, self.repository);
+        let put = || self.client.put(&url).header(CONTENT_TYPE, media_type).body(text.to_vec());
+        let response = self.authorized(put).await?;
+        if response.status() == StatusCode::CREATED { Ok(()) } else { Err(refused(response).await) }
+    }
+
+    /// Sends a request, and once more where the registry asks who we are.
+    async fn authorized(&self, request: impl Fn() -> reqwest::RequestBuilder) -> Result<Response> {
+        let response = self.with_authorization(request()).send().await.map_err(unreachable)?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        self.authorize(&response).await?;
+        self.with_authorization(request()).send().await.map_err(unreachable)
+    }
+
+    fn with_authorization(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        let headers = self.endpoint.headers.iter();
+        let request = headers.fold(request, |request, (name, value)| request.header(name, value));
+        match self.authorization.lock().clone() {
+            Some(authorization) => request.header(AUTHORIZATION, authorization),
+            None => request,
         }
     }
 
@@ -191,6 +253,19 @@ impl Registry {
     }
 }
 
+/// Fetches a file that an ADD names.
+pub async fn download(url: &str) -> Result<Vec<u8>> {
+    // Whichever part of the process comes first installs it; a second time changes nothing.
+    let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let client = Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE).build();
+    let client = client.map_err(|error| Error::Client(error.to_string()))?;
+    let response = client.get(url).send().await.map_err(unreachable)?;
+    match response.status() {
+        StatusCode::OK => limited(response, MAX_DOWNLOAD).await,
+        status => Err(Error::Status { url: url.to_owned(), status, body: body(response).await }),
+    }
+}
+
 fn client(endpoint: &Endpoint) -> Result<Client> {
     let failed = |error: reqwest::Error| Error::Client(error.to_string());
     // Whichever part of the process comes first installs it; a second time changes nothing.
@@ -210,6 +285,16 @@ fn client(endpoint: &Endpoint) -> Result<Client> {
         builder = builder.tls_certs_merge(certificates);
     }
     builder.build().map_err(failed)
+}
+
+async fn refused(response: Response) -> Error {
+    let (url, status) = (response.url().to_string(), response.status());
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            Error::Denied { reason: format!("authorization failed{}", body(response).await) }
+        }
+        _ => Error::Refused { url, status, body: body(response).await },
+    }
 }
 
 /// With the causes, which is where a refused connection is named.

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::digest::{Digest, Hashing, chain_ids};
-use super::manifest::{self, ImageConfig, Manifest};
+use super::manifest::{self, Descriptor, ImageConfig, Manifest};
 use super::reference::Reference;
 use super::unpack::{Budget, unpack};
 use super::{Error, Limits, Result, io_error};
@@ -20,6 +20,8 @@ use crate::cri::ImageInfo;
 /// Hex digits of a chain id in a layer's directory name: short, so that the mount options of 127 layers fit in the
 /// kernel's one page. The full id is in the layer's own file and compared.
 const KEY_LENGTH: usize = 24;
+/// Steps of builds that are remembered; the longest unused are forgotten first.
+const MAX_CACHED: usize = 1000;
 
 /// One image.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -75,9 +77,24 @@ impl Record {
     }
 }
 
+/// What a build's step made, to be found again when all that it depends on is the same.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Cached {
+    pub layer: Layer,
+    /// The layer's archive.
+    pub blob: Descriptor,
+    /// When it was made, as image configs write times.
+    pub created: String,
+    /// Unix time in nanoseconds.
+    pub used: i64,
+}
+
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Index {
     images: BTreeMap<Digest, Record>,
+    /// By digest of all that a step depends on.
+    #[serde(default)]
+    cache: BTreeMap<String, Cached>,
 }
 
 #[derive(Debug, Default)]
@@ -257,8 +274,13 @@ impl Store {
         let parents: Vec<PathBuf> = below.iter().rev().map(|layer| self.layer_files(layer)).collect();
         let unpacked = unpack(content()?, &files, &parents, budget)?;
         layer.diff_id.verify(unpacked.diff_id)?;
-        let done = Layer { bytes: unpacked.bytes, ..layer.clone() };
-        let text = serde_json::to_vec(&done).map_err(|error| Error::InvalidDocument {
+        self.place_layer(staging, &Layer { bytes: unpacked.bytes, ..layer.clone() })?;
+        Ok(unpacked.bytes)
+    }
+
+    /// Moves a directory with a layer's files to where the layer belongs.
+    fn place_layer(&self, staging: &Path, layer: &Layer) -> Result<()> {
+        let text = serde_json::to_vec(layer).map_err(|error| Error::InvalidDocument {
             what: "layer.json".to_owned(),
             reason: error.to_string(),
         })?;
@@ -266,8 +288,73 @@ impl Store {
         crate::sys::write_atomically(&staging.join("layer.json"), &text)
             .and_then(|()| sync_file_system(staging))
             .and_then(|()| std::fs::rename(staging, &target))
-            .map_err(io_error(format!("store layer {}", layer.diff_id)))?;
-        Ok(unpacked.bytes)
+            .map_err(io_error(format!("store layer {}", layer.diff_id)))
+    }
+
+    /// Takes a directory, as overlayfs left it, as the unpacked layer that it is.
+    pub fn adopt_layer(&self, layer: &Layer, files: &Path) -> Result<()> {
+        let turn = Arc::clone(self.unpacking.lock().entry(layer.chain_id.clone()).or_default());
+        let _turn = turn.lock();
+        let outcome = match self.unpacked(layer)? {
+            Some(_) => Ok(()),
+            None => {
+                let staging = self.temporary();
+                std::fs::create_dir(&staging)
+                    .and_then(|()| std::fs::rename(files, staging.join("fs")))
+                    .map_err(io_error(format!("store layer {}", layer.diff_id)))?;
+                self.place_layer(&staging, layer)
+            }
+        };
+        self.unpacking.lock().remove(&layer.chain_id);
+        outcome
+    }
+
+    /// What a step made earlier, if it is remembered.
+    pub fn cached(&self, key: &str) -> Option<Cached> {
+        let mut state = self.state.lock();
+        let found = state.index.cache.get_mut(key)?;
+        found.used = crate::sys::now_nanos();
+        Some(found.clone())
+    }
+
+    pub fn remember(&self, key: &str, made: &Cached) -> Result<()> {
+        let mut state = self.state.lock();
+        let cache = &mut state.index.cache;
+        cache.insert(key.to_owned(), made.clone());
+        if cache.len() > MAX_CACHED {
+            let oldest = cache.iter().min_by_key(|(_, cached)| cached.used).map(|(key, _)| key.clone());
+            oldest.map(|key| cache.remove(&key));
+        }
+        self.save(&state.index)
+    }
+
+    /// Forgets what builds remember; images keep their layers.
+    pub fn forget_cache(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.index.cache.is_empty() {
+            return Ok(());
+        }
+        state.index.cache.clear();
+        self.save(&state.index)?;
+        drop(state);
+        self.collect()
+    }
+
+    /// Gives an image one more name, which moves from the image that had it.
+    pub fn tag(&self, name: &str, tag: &Reference) -> Result<()> {
+        let named = tag.tagged().ok_or_else(|| Error::NotFound(tag.to_string()))?;
+        let mut state = self.state.lock();
+        let id = find(&state.index, name).ok_or_else(|| Error::NotFound(name.to_owned()))?.id.clone();
+        for other in state.index.images.values_mut() {
+            other.tags.remove(&named);
+        }
+        if let Some(record) = state.index.images.get_mut(&id) {
+            record.digests.insert(tag.with_digest(&record.manifest));
+            record.tags.insert(named);
+            // No registry need have it under this name.
+            record.pinned = true;
+        }
+        self.save(&state.index)
     }
 
     /// Records an image whose layers are unpacked, under `names`. A tag moves from the image that had it.
@@ -398,6 +485,10 @@ fn used(state: &State) -> (HashSet<&str>, HashSet<&str>) {
         blobs.extend([record.id.hex(), record.manifest.hex()]);
         blobs.extend(record.blobs.iter().map(Digest::hex));
         layers.extend(record.layers.iter().map(Layer::key));
+    }
+    for cached in state.index.cache.values() {
+        blobs.insert(cached.blob.digest.hex());
+        layers.insert(cached.layer.key());
     }
     for held in state.held.values().flatten() {
         blobs.insert(held.hex());

@@ -75,6 +75,23 @@ pub fn unpack(layer: impl Read, target: &Path, parents: &[PathBuf], budget: &mut
     Ok(Unpacked { diff_id, bytes: layer.bytes })
 }
 
+/// Whether a file is a tar archive, compressed or not.
+pub fn is_archive(file: impl Read) -> Result<bool> {
+    const MAGIC: std::ops::Range<usize> = 257..262;
+    let mut start = Vec::new();
+    let mut stream = compression::decompress(file).map_err(tar::read)?;
+    match stream.by_ref().take(512).read_to_end(&mut start) {
+        Ok(_) => Ok(start.get(MAGIC) == Some(b"ustar")),
+        // Only looked compressed.
+        Err(_) => Ok(false),
+    }
+}
+
+/// Unpacks an archive below a directory, with all the care that a layer gets.
+pub fn unpack_archive(archive: impl Read, target: &Path, limits: Limits) -> Result<()> {
+    unpack(archive, target, &[], &mut Budget::new(limits)).map(drop)
+}
+
 fn entry_cost(entry: &Entry) -> u64 {
     if entry.kind == Kind::File { entry.size } else { 0 }
 }

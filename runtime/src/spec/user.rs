@@ -80,6 +80,22 @@ fn from_files(passwd: &str, group: &str, security: &SecurityContext, image_user:
     Ok(User { uid: account.uid, gid, groups: all, home: account.home })
 }
 
+/// `user[:group]`, each a name of the image's files or a number. Without a group a number stands for both.
+pub fn owner(rootfs: &Path, text: &str) -> Result<(u32, u32)> {
+    let read = |path: &str| {
+        files::read(rootfs, path)
+            .map_err(|source| Error::Io { doing: format!("read /{path} of the image"), source })
+    };
+    let (name, group) = text.split_once(':').map_or((text, None), |(name, group)| (name, Some(group)));
+    let account = find_account(&read("etc/passwd")?, name)?;
+    let gid = match group.filter(|group| !group.is_empty()) {
+        Some(group) => find_group(&read("etc/group")?, group)?,
+        None if name.parse::<u32>().is_ok() => account.uid,
+        None => account.gid,
+    };
+    Ok((account.uid, gid))
+}
+
 struct Found {
     name: Option<String>,
     uid: u32,
