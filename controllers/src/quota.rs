@@ -1,8 +1,12 @@
 //! ResourceQuotas: saying how much of what a namespace may have it has. (Refusing what is too much is admission's.)
+//!
+//! Admission adds what it lets in to the status before the object exists. A recount at that moment would take the
+//! charge off again and let in too much, so that what comes starts none: only what goes, what is changed, and the
+//! resync do, as upstream (pkg/controller/resourcequota, pkg/quota/v1/install/update_filter.go).
 
 mod usage;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use k8s_openapi::{
@@ -13,7 +17,7 @@ use knarr_api::{quantity, time::SharedClock};
 use knarr_client::{
     Action, Api, Cached, Change, Client, InformerFactory, ObjectKey, Reconcile, SharedInformer, WorkQueue,
     error::is_not_found,
-    informer::{LineageInformer, Subscription},
+    informer::{LineageChange, LineageInformer, Subscription},
 };
 use kube::api::PostParams;
 use parking_lot::Mutex;
@@ -21,12 +25,13 @@ use tokio::sync::watch;
 
 use crate::{
     Context,
-    context::follow,
     discovery::Resources,
     error::{Error, Step},
 };
 
 const WORKERS: usize = 5;
+/// Upstream's `--resource-quota-sync-period`: how long a charge may stay for something that was not created then.
+const RESYNC: Duration = Duration::from_secs(300);
 
 /// Names of counted kinds from before every kind could be counted as `count/kind.group`.
 const OLD_NAMES: [&str; 4] = ["configmaps", "replicationcontrollers", "resourcequotas", "secrets"];
@@ -36,10 +41,15 @@ pub(crate) fn build(context: Context) -> BoxFuture<'static, ()> {
     let (pods, services) = (context.informers.informer::<Pod>(), context.informers.informer::<Service>());
     let claims = context.informers.informer::<PersistentVolumeClaim>();
     let queue = Arc::new(WorkQueue::<ObjectKey>::default());
-    follow(&quotas, &queue);
-    watch_used(&pods, &quotas, &queue);
-    watch_used(&services, &quotas, &queue);
-    watch_used(&claims, &quotas, &queue);
+    watch_quotas(&quotas, &queue);
+    let clock = Arc::clone(&context.clock);
+    watch_used(&pods, &quotas, &queue, move |quota, old, new| {
+        let now = clock.now();
+        usage::of_pod(old, now) != usage::of_pod(new, now)
+            || usage::is_about(quota, old) != usage::is_about(quota, new)
+    });
+    watch_used(&services, &quotas, &queue, |_, old, new| usage::of_service(old) != usage::of_service(new));
+    watch_used(&claims, &quotas, &queue, |_, old, new| usage::of_claim(old) != usage::of_claim(new));
     let sync = Arc::new(Sync {
         quotas: quotas.clone(),
         pods: pods.clone(),
@@ -57,19 +67,51 @@ pub(crate) fn build(context: Context) -> BoxFuture<'static, ()> {
     })
 }
 
-/// Queues a namespace's quotas when what it has of a kind changes.
+/// Queues a quota that is new, or whose status is not about what it asks for. What is used admission may change.
+fn watch_quotas(quotas: &SharedInformer<ResourceQuota>, queue: &Arc<WorkQueue<ObjectKey>>) {
+    let queue = Arc::clone(queue);
+    let watch = move |change: Change<'_, ResourceQuota>| {
+        let stale = match change {
+            Change::Added(_) => true,
+            Change::Updated { old, new } => old.spec != new.spec || hard(new) != status_hard(new),
+            Change::Deleted { .. } => false,
+        };
+        if stale {
+            queue.add(ObjectKey::of(&**change.object()));
+        }
+    };
+    quotas.subscribe(watch).forever();
+}
+
+fn hard(quota: &ResourceQuota) -> Option<&BTreeMap<String, Quantity>> {
+    quota.spec.as_ref()?.hard.as_ref()
+}
+
+fn status_hard(quota: &ResourceQuota) -> Option<&BTreeMap<String, Quantity>> {
+    quota.status.as_ref()?.hard.as_ref()
+}
+
+/// Queues a namespace's quotas when something of a kind goes, or comes to use another amount.
 fn watch_used<K: Cached>(
     used: &SharedInformer<K>,
     quotas: &SharedInformer<ResourceQuota>,
     queue: &Arc<WorkQueue<ObjectKey>>,
+    differ: impl Fn(&ResourceQuota, &K, &K) -> bool + Send + Sync + 'static,
 ) {
     let (quotas, queue) = (quotas.clone(), Arc::clone(queue));
-    used.subscribe(move |change: Change<'_, K>| {
+    let watch = move |change: Change<'_, K>| {
+        let concerns = |quota: &ResourceQuota| match change {
+            Change::Added(_) => false,
+            Change::Updated { old, new } => differ(quota, old, new),
+            Change::Deleted { .. } => true,
+        };
         for quota in quotas.in_namespace(change.object().namespace()) {
-            queue.add(ObjectKey::of(&*quota));
+            if concerns(&quota) {
+                queue.add(ObjectKey::of(&*quota));
+            }
         }
-    })
-    .forever();
+    };
+    used.subscribe(watch).forever();
 }
 
 /// Counts the objects of one kind.
@@ -123,7 +165,7 @@ impl Reconcile for Sync {
             used.extend(amount.map(|amount| (name.clone(), amount)));
         }
         self.write(&quota, ResourceQuotaStatus { hard: Some(hard), used: Some(used) }).await?;
-        Ok(if complete { Action::Done } else { Action::Retry })
+        Ok(if complete { Action::After(RESYNC) } else { Action::Retry })
     }
 }
 
@@ -182,8 +224,7 @@ impl Sync {
         let informer = self.informers.lineages(&resource.selection());
         let (quotas, queue) = (self.quotas.clone(), Arc::clone(&self.queue));
         let subscription = informer.subscribe_lineages(Box::new(move |change| {
-            let (knarr_client::informer::LineageChange::Present(seen)
-            | knarr_client::informer::LineageChange::Gone(seen)) = change;
+            let LineageChange::Gone(seen) = change else { return };
             for quota in quotas.in_namespace(seen.namespace) {
                 queue.add(ObjectKey::of(&*quota));
             }

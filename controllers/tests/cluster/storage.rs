@@ -129,24 +129,68 @@ async fn a_budget_says_how_many_pods_may_go() {
     cluster.stop().await;
 }
 
+async fn used(cluster: &Cluster, quota: &str, name: &str) -> Option<String> {
+    let quota = cluster.api::<ResourceQuota>().get(quota).await.unwrap();
+    Some(quota.status?.used?.get(name)?.0.clone())
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_quota_says_what_is_used() {
     let cluster = Cluster::start().await;
+    cluster.create::<Deployment>(NAMESPACE, deployment("web", 3)).await;
+    eventually("there are pods", || async {
+        (cluster.api::<Pod>().list(&ListParams::default()).await.unwrap().items.len() == 3).then_some(())
+    })
+    .await;
     let quota = json!({
         "metadata": { "name": "limits" },
         "spec": { "hard": { "pods": "10", "services": "5", "count/deployments.apps": "4", "configmaps": "20" } },
     });
     cluster.create::<ResourceQuota>(NAMESPACE, quota).await;
-    cluster.create::<Deployment>(NAMESPACE, deployment("web", 3)).await;
+    let amounts = || async {
+        let mut found = Vec::new();
+        for name in ["pods", "services", "count/deployments.apps", "configmaps"] {
+            found.push(used(&cluster, "limits", name).await);
+        }
+        found
+    };
+    let wanted = |amounts: [&str; 4]| amounts.map(|text| Some(text.to_owned())).to_vec();
     eventually("it counts pods and deployments", || async {
-        let used = cluster.api::<ResourceQuota>().get("limits").await.unwrap().status?.used?;
-        let amount = |name: &str| used.get(name).map(|amount| amount.0.clone());
-        let counted =
-            [amount("pods"), amount("services"), amount("count/deployments.apps"), amount("configmaps")];
-        let wanted = ["3", "0", "1", "1"].map(|text| Some(text.to_owned()));
-        (counted == wanted).then_some(())
+        (amounts().await == wanted(["3", "0", "1", "1"])).then_some(())
     })
     .await;
+    cluster.api::<Deployment>().delete("web", &DeleteParams::background()).await.unwrap();
+    eventually("it counts what is left", || async {
+        (amounts().await == wanted(["0", "0", "0", "1"])).then_some(())
+    })
+    .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_charge_stays_until_something_goes() {
+    let cluster = Cluster::start().await;
+    let pod =
+        json!({ "metadata": { "name": "one" }, "spec": { "containers": [{ "name": "c", "image": "i" }] } });
+    cluster.create::<Pod>(NAMESPACE, pod.clone()).await;
+    let quota = |name: &str| json!({ "metadata": { "name": name }, "spec": { "hard": { "pods": "5" } } });
+    cluster.create::<ResourceQuota>(NAMESPACE, quota("charged")).await;
+    let is = |name: &'static str, amount: &'static str| {
+        let cluster = &cluster;
+        move || async move { (used(cluster, name, "pods").await.as_deref() == Some(amount)).then_some(()) }
+    };
+    eventually("the pod is counted", is("charged", "1")).await;
+
+    // As admission does for a pod that it lets in, before the pod exists.
+    let charge = json!({ "status": { "used": { "pods": "2" } } });
+    let quotas = cluster.api::<ResourceQuota>();
+    quotas.patch_status("charged", &PatchParams::default(), &Patch::Merge(charge)).await.unwrap();
+    cluster.create::<ResourceQuota>(NAMESPACE, quota("later")).await;
+    eventually("the controller has seen the charge and what came after it", is("later", "1")).await;
+    assert_eq!(used(&cluster, "charged", "pods").await.as_deref(), Some("2"), "the charge was taken off");
+
+    cluster.api::<Pod>().delete("one", &DeleteParams::default().grace_period(0)).await.unwrap();
+    eventually("what goes is counted", is("charged", "0")).await;
     cluster.stop().await;
 }
 
