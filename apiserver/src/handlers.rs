@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use http::header::{HeaderValue, USER_AGENT, WARNING};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use knarr_api::decode::Format;
 use knarr_api::status::Status;
 
@@ -175,6 +175,8 @@ async fn dispatch_subresource(call: Call) -> Result<Response<Body>, Status> {
         // A connection by DELETE or GET is what it is, whatever the path's length.
         "deletecollection" => "delete",
         "list" | "watch" => "get",
+        // No verb of the API, but a method that a proxy passes on.
+        "" if call.request.method() == Method::OPTIONS && call.cx.info.subresource == "proxy" => "get",
         other => other,
     };
     if !subresource.verbs.iter().any(|known| known == verb) {

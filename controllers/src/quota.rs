@@ -50,7 +50,7 @@ pub(crate) fn build(context: Context) -> BoxFuture<'static, ()> {
     });
     watch_used(&services, &quotas, &queue, |_, old, new| usage::of_service(old) != usage::of_service(new));
     watch_used(&claims, &quotas, &queue, |_, old, new| usage::of_claim(old) != usage::of_claim(new));
-    let sync = Arc::new(Sync {
+    let sync = Arc::new(Recount {
         quotas: quotas.clone(),
         pods: pods.clone(),
         services: services.clone(),
@@ -120,7 +120,7 @@ struct Counter {
     _subscription: Subscription,
 }
 
-struct Sync {
+struct Recount {
     quotas: SharedInformer<ResourceQuota>,
     pods: SharedInformer<Pod>,
     services: SharedInformer<Service>,
@@ -134,7 +134,7 @@ struct Sync {
     clock: SharedClock,
 }
 
-impl Reconcile for Sync {
+impl Reconcile for Recount {
     type Key = ObjectKey;
     type Error = Error;
 
@@ -177,7 +177,7 @@ enum Count {
     Unknown,
 }
 
-impl Sync {
+impl Recount {
     /// What the pods, services and claims that the quota is about use.
     fn measure(&self, quota: &ResourceQuota) -> BTreeMap<String, quantity::Quantity> {
         let namespace = quota.namespace();

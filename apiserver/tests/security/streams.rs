@@ -356,4 +356,15 @@ async fn a_proxied_pod_may_have_signed_its_certificate_itself() {
         let body = response.into_body().collect().await.unwrap().to_bytes();
         assert_eq!(String::from_utf8_lossy(&body), "tls /x", "{path}");
     }
+    for (method, path, status) in [
+        (Method::DELETE, format!("{pod}/proxy/x"), StatusCode::OK),
+        (Method::OPTIONS, format!("{pod}/proxy/x"), StatusCode::OK),
+        (Method::PATCH, format!("{pod}/proxy/x"), StatusCode::OK),
+        (Method::OPTIONS, format!("{pod}/exec"), StatusCode::METHOD_NOT_ALLOWED),
+    ] {
+        let path = path.replace("pods/web/proxy", &format!("pods/https:web:{port}/proxy"));
+        let request = Request::builder().method(&method).uri(&path).body(Body::empty()).unwrap();
+        let response = tower::ServiceExt::oneshot(server.clone(), request).await.unwrap();
+        assert_eq!(response.status(), status, "{method} {path}");
+    }
 }
