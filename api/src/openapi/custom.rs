@@ -1,10 +1,13 @@
 //! Definitions of custom resources: the schema of their definition with what every object has, and cut down to what
 //! version 2 can say.
 
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value, json};
 
 use super::Version;
 use super::definition;
+use super::descriptions::Descriptions;
 use crate::gvk::GroupVersionKind;
 
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
@@ -12,6 +15,26 @@ const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 
 /// Built-in types that the definitions of custom resources refer to.
 pub(super) const REFERRED: &[&str] = &[OBJECT_META, LIST_META];
+
+/// What is said of the fields that every object has: the same of custom resources as of built-in ones.
+struct Common {
+    api_version: String,
+    kind: String,
+    metadata: String,
+    list_metadata: String,
+}
+
+static COMMON: LazyLock<Common> = LazyLock::new(|| {
+    let descriptions = Descriptions::unpack();
+    let mut object = descriptions.of("io.k8s.api.core.v1.Pod");
+    let mut list = descriptions.of("io.k8s.api.core.v1.PodList");
+    Common {
+        api_version: object.remove("apiVersion").unwrap_or_default(),
+        kind: object.remove("kind").unwrap_or_default(),
+        metadata: object.remove("metadata").unwrap_or_default(),
+        list_metadata: list.remove("metadata").unwrap_or_default(),
+    }
+});
 
 /// `com.example.v1.Toy` for a Toy of `example.com/v1`.
 pub(super) fn name(kind: &GroupVersionKind) -> String {
@@ -32,7 +55,7 @@ pub(super) fn object(kind: &GroupVersionKind, schema: Option<&Value>, version: V
                 reduce(&mut out);
             }
             embed(&mut out, version);
-            set_meta(&mut out, version, OBJECT_META);
+            set_meta(&mut out, version, OBJECT_META, &COMMON.metadata);
             out
         }
     };
@@ -52,11 +75,16 @@ pub(super) fn list(
         "type": "object",
         "required": ["items"],
         "properties": {"items": {
-            "description": format!("List of {plural}."), "type": "array", "items": version.reference(&name(item)),
+            "description": format!(
+                "List of {plural}. More info: \
+                 https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md"
+            ),
+            "type": "array",
+            "items": version.reference(&name(item)),
         }},
         "x-kubernetes-group-version-kind": [definition::kind(kind)],
     });
-    set_meta(&mut out, version, LIST_META);
+    set_meta(&mut out, version, LIST_META, &COMMON.list_metadata);
     out
 }
 
@@ -64,7 +92,7 @@ fn flag(schema: &Value, name: &str) -> bool {
     schema.get(name).and_then(Value::as_bool).unwrap_or(false)
 }
 
-fn set_meta(schema: &mut Value, version: Version, metadata: &str) {
+fn set_meta(schema: &mut Value, version: Version, metadata: &str, description: &str) {
     let Value::Object(schema) = schema else { return };
     let reference = match version {
         Version::V2 => version.reference(metadata),
@@ -74,16 +102,10 @@ fn set_meta(schema: &mut Value, version: Version, metadata: &str) {
     if !properties.is_object() {
         *properties = Value::Object(Map::new());
     }
-    properties["apiVersion"] = json!({
-        "type": "string",
-        "description": "The versioned schema of this representation of an object.",
-    });
-    properties["kind"] = json!({
-        "type": "string",
-        "description": "The REST resource this object represents. Cannot be updated. In CamelCase.",
-    });
+    properties["apiVersion"] = json!({"type": "string", "description": COMMON.api_version});
+    properties["kind"] = json!({"type": "string", "description": COMMON.kind});
     properties["metadata"] = reference;
-    properties["metadata"]["description"] = Value::from("Standard object's metadata.");
+    properties["metadata"]["description"] = description.into();
 }
 
 /// Visits the schemas inside a schema.
@@ -105,7 +127,7 @@ fn embed(schema: &mut Value, version: Version) {
         return;
     }
     if flag(schema, "x-kubernetes-embedded-resource") {
-        set_meta(schema, version, OBJECT_META);
+        set_meta(schema, version, OBJECT_META, &COMMON.metadata);
         let mut required = schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
         for name in ["kind", "apiVersion"] {
             if !required.iter().any(|known| known == name) {
@@ -175,5 +197,15 @@ mod tests {
         let three = object(&kind, Some(&schema), Version::V3);
         assert_eq!(three["properties"]["a"]["nullable"], true);
         assert!(three["properties"]["metadata"]["allOf"].is_array());
+    }
+
+    #[test]
+    fn common_fields_are_explained_as_those_of_built_in_kinds() {
+        let kind = GroupVersionKind::new("example.com", "v1", "Toy");
+        let toy = object(&kind, Some(&json!({"type": "object"})), Version::V3);
+        let said = |field: &str| toy["properties"][field]["description"].as_str().unwrap().to_owned();
+        assert!(said("apiVersion").starts_with("APIVersion defines"), "{}", said("apiVersion"));
+        assert!(said("kind").starts_with("Kind is a string value"), "{}", said("kind"));
+        assert!(said("metadata").starts_with("Standard object's metadata."), "{}", said("metadata"));
     }
 }
