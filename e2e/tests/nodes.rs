@@ -66,6 +66,15 @@ fn pods_on_two_nodes_reach_each_other_in_every_way_and_delete_leaves_nothing() {
     for (_, address) in &nodes {
         let url = format!("http://{address}:{}/", service["spec"]["ports"][0]["nodePort"]);
         eventually(&format!("the node port answers at {url}"), || fetch(&url));
+        for (from, _) in nodes.iter().enumerate() {
+            let ask =
+                ["exec", &format!("client-{from}"), "--", "timeout", "5", "wget", "-q", "-O", "-", &url];
+            // Often enough that each node's pod is chosen.
+            for _ in 0..10 {
+                let answer = kubectl.run(&ask);
+                assert!(answer.success, "client-{from} does not reach {url}: {}", answer.stderr);
+            }
+        }
     }
     let status = cluster.knarr(&["status"]).ok();
     assert!(status.contains(&format!("{} (ready", names[1])), "{status}");

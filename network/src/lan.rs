@@ -18,7 +18,7 @@ use ipnet::{IpNet, Ipv4Net};
 use nlink::Connection;
 use nlink::netlink::Route;
 use nlink::netlink::addr::Ipv4Address;
-use nlink::netlink::link::{BridgeLink, VethLink};
+use nlink::netlink::link::{BridgeLink, BridgePortConfig, VethLink};
 use nlink::netlink::namespace::{self, Netns};
 use nlink::netlink::nftables::{NatHook, NatStatement, Priority};
 use nlink::netlink::route::Ipv4Route;
@@ -169,6 +169,9 @@ impl Lan {
             route.add_link(veth).await?;
         }
         route.set_link_master(port.as_str(), self.bridge().as_str()).await?;
+        // Where br_netfilter is on (Docker turns it on), a node port is translated inside the bridge, and a packet
+        // whose pod is on the node that it came from has to leave by the port it came in.
+        route.set_bridge_port(port.as_str(), BridgePortConfig::new().hairpin(true)).await?;
         route.set_link_up(port.as_str()).await
     }
 
