@@ -112,6 +112,33 @@ impl<K: Resource + DeserializeOwned + Send + Sync + 'static> Cached for K {
     }
 }
 
+/// Makes a struct of a few fields something that informers keep: by the `namespace`, `name`, `uid` and
+/// `resource_version` of its `metadata`. What else it does differently follows in braces.
+#[macro_export]
+macro_rules! cached_by_metadata {
+    ($kind:ty $({ $($more:tt)* })?) => {
+        impl $crate::Cached for $kind {
+            fn namespace(&self) -> &str {
+                &self.metadata.namespace
+            }
+
+            fn name(&self) -> &str {
+                &self.metadata.name
+            }
+
+            fn uid(&self) -> &str {
+                &self.metadata.uid
+            }
+
+            fn resource_version(&self) -> &str {
+                &self.metadata.resource_version
+            }
+
+            $($($more)*)?
+        }
+    };
+}
+
 /// The few facts that garbage collection needs of an object of any kind.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Skeleton {
@@ -130,23 +157,7 @@ struct SkeletonMeta {
     owner_references: Vec<OwnerReference>,
 }
 
-impl Cached for Skeleton {
-    fn namespace(&self) -> &str {
-        &self.metadata.namespace
-    }
-
-    fn name(&self) -> &str {
-        &self.metadata.name
-    }
-
-    fn uid(&self) -> &str {
-        &self.metadata.uid
-    }
-
-    fn resource_version(&self) -> &str {
-        &self.metadata.resource_version
-    }
-
+cached_by_metadata!(Skeleton {
     const KEEPS_LINEAGE: bool = true;
 
     fn lineage(&self) -> Option<Lineage<'_>> {
@@ -156,7 +167,7 @@ impl Cached for Skeleton {
             is_being_deleted: self.metadata.deletion_timestamp.is_some(),
         })
     }
-}
+});
 
 /// The owner reference that says who manages this object, if anybody does.
 pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {

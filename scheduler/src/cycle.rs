@@ -16,6 +16,7 @@ use scoring::Scoring;
 
 use crate::cluster::Cluster;
 use crate::object::Pod;
+use crate::plugins;
 use crate::preemption::{self, Preemption};
 use crate::profile::Profile;
 use crate::state::NodeInfo;
@@ -157,9 +158,14 @@ impl Cycle {
             None => Preemption::ClearNomination,
             Some(args) => preemption::attempt(pod, profile, cluster, judge, &diagnosis, args, &*self.random),
         };
-        if let Some(why_not) = preemption.message() {
-            message.push_str(" preemption: ");
-            message.push_str(why_not);
+        if !matches!(preemption, Preemption::MakeRoom { .. }) {
+            let claims = profile.deallocates_claims().then(|| plugins::deallocate_claims(pod).to_owned());
+            let preempting = preemption.message().map(|why_not| format!("preemption: {why_not}"));
+            let reasons: Vec<String> = claims.into_iter().chain(preempting).collect();
+            if !reasons.is_empty() {
+                message.push(' ');
+                message.push_str(&reasons.join(", "));
+            }
         }
         Unschedulable { message, rejectors: diagnosis.rejectors(), preemption }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::resource::v1::ResourceClaim;
 use k8s_openapi::api::storage::v1::{CSINode, CSIStorageCapacity, StorageClass};
 
 use crate::object::{Node, Pod};
@@ -35,11 +36,13 @@ impl Kinds {
     pub const CAPACITY_ADD: Self = Self(1 << 18);
     pub const CAPACITY_UPDATE: Self = Self(1 << 19);
     pub const ATTACHMENT_DELETE: Self = Self(1 << 20);
+    /// A ResourceClaim came or changed.
+    pub const RESOURCE_CLAIM: Self = Self(1 << 21);
 
     pub const ALL: Self = Self((1 << Self::COUNT) - 1);
 
     /// How many kinds there are; each has a bit below it.
-    pub const COUNT: usize = 21;
+    pub const COUNT: usize = 22;
 
     pub const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -90,6 +93,7 @@ pub enum Subject {
         new: Arc<CSIStorageCapacity>,
     },
     Attachment,
+    ResourceClaim(Arc<ResourceClaim>),
 }
 
 /// Something that happened.

@@ -1,6 +1,7 @@
 //! The parts of pods and nodes that scheduling looks at, decoded and kept instead of the whole objects.
 
 mod affinity;
+mod claim;
 mod condition;
 mod container;
 mod node;
@@ -15,6 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use serde::{Deserialize, Deserializer};
 
 pub use affinity::{Affinities, Term, written};
+pub use claim::ResourceClaimRef;
 pub use condition::Condition;
 pub use container::{Container, ContainerResources, HostPort};
 pub use node::Node;

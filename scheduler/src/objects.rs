@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::resource::v1::ResourceClaim;
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment};
 use knarr_api::selector::Selector;
 use knarr_client::Cached;
@@ -69,6 +70,7 @@ pub struct Objects {
     pub csi_drivers: Store<CSIDriver>,
     pub capacities: Store<CSIStorageCapacity>,
     pub attachments: Store<VolumeAttachment>,
+    pub resource_claims: Store<ResourceClaim>,
     revision: u64,
 }
 

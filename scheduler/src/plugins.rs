@@ -1,5 +1,6 @@
 //! The rules, one file or folder each, under upstream's names.
 
+mod dynamic_resources;
 mod image_locality;
 mod inter_pod_affinity;
 mod node_affinity;
@@ -20,6 +21,7 @@ mod volume_zone;
 
 use std::sync::Arc;
 
+pub use dynamic_resources::post_filter as deallocate_claims;
 pub use inter_pod_affinity::InterPodAffinityArgs;
 pub use node_affinity::selector_matches;
 pub use node_resources_fit::{FitArgs, ScoringStrategy, ShapePoint, StrategyType, WeightedResource};
@@ -30,6 +32,8 @@ use crate::framework::Plugin;
 
 /// The one whose work is also done before a pod is bound; see [`crate::volumes`].
 pub const VOLUME_BINDING: &str = "VolumeBinding";
+/// The one that reserves claims before a pod is bound, and might free some when nothing fits.
+pub const DYNAMIC_RESOURCES: &str = "DynamicResources";
 /// The one that acts when nothing fits; see [`crate::preemption`].
 pub const DEFAULT_PREEMPTION: &str = "DefaultPreemption";
 /// The order of the queue and the way to bind are always these.
@@ -84,6 +88,7 @@ pub const PLUGINS: &[Descriptor] = &[
     both("InterPodAffinity", 2, |args| {
         Arc::new(inter_pod_affinity::InterPodAffinity::new(args.inter_pod_affinity.clone()))
     }),
+    filter(DYNAMIC_RESOURCES, |_| Arc::new(dynamic_resources::DynamicResources)),
     score("NodeResourcesBalancedAllocation", 1, |args| {
         Arc::new(node_resources_balanced_allocation::BalancedAllocation::new(args.balanced.clone()))
     }),

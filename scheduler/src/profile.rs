@@ -15,6 +15,7 @@ pub struct Profile {
     filters: Vec<Arc<dyn Plugin>>,
     scores: Vec<(Arc<dyn Plugin>, i64)>,
     preemption: Option<PreemptionArgs>,
+    deallocates_claims: bool,
     bind_timeout: Duration,
 }
 
@@ -25,16 +26,14 @@ impl Profile {
         let all = |enabled: &[Enabled]| enabled.iter().filter_map(named).collect::<Vec<_>>();
         let points = &config.points;
         let scores = points.score.iter();
+        let acts = |name: &str| points.post_filter.iter().any(|enabled| enabled.name == name);
         Self {
             percentage: config.percentage_of_nodes_to_score.unwrap_or(percentage),
             pre_enqueue: all(&points.pre_enqueue),
             filters: all(&points.filter),
             scores: scores.filter_map(|enabled| Some((named(enabled)?, enabled.weight))).collect(),
-            preemption: points
-                .post_filter
-                .iter()
-                .any(|enabled| enabled.name == plugins::DEFAULT_PREEMPTION)
-                .then_some(config.args.preemption),
+            preemption: acts(plugins::DEFAULT_PREEMPTION).then_some(config.args.preemption),
+            deallocates_claims: acts(plugins::DYNAMIC_RESOURCES),
             bind_timeout: config.args.bind_timeout,
         }
     }
@@ -62,6 +61,11 @@ impl Profile {
 
     pub fn preemption(&self) -> Option<PreemptionArgs> {
         self.preemption
+    }
+
+    /// Whether claims that nobody uses are thought of when a pod fits nowhere.
+    pub fn deallocates_claims(&self) -> bool {
+        self.deallocates_claims
     }
 
     /// How long a pod's volumes may take to be bound; `None` if they are not this profile's to bind.

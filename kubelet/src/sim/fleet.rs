@@ -96,10 +96,12 @@ impl Fleet {
         let pods =
             Arc::new(Pods::new(informers.select(bound), self.api.clone(), self.clock.clone(), self.nodes));
         let running = pods.clone().run(shutdown.clone());
+        let nodes = informers.select(Selection::of("", "v1", "nodes").labels("type=simulated"));
         informers.start();
+        let contradicting = node::contradict(&self.api, &nodes, self.nodes, &self.clock);
         let leases = lease::renew_all(&self.api, self.nodes, &self.clock);
         tokio::join!(running, async {
-            shutdown.run_until_cancelled(leases).await;
+            shutdown.run_until_cancelled(async { tokio::join!(leases, contradicting) }).await;
         });
         informers.stop().await;
     }

@@ -51,20 +51,7 @@ struct Spec {
     node_name: Box<str>,
 }
 
-impl Cached for Seen {
-    fn namespace(&self) -> &str {
-        &self.metadata.namespace
-    }
-    fn name(&self) -> &str {
-        &self.metadata.name
-    }
-    fn uid(&self) -> &str {
-        &self.metadata.uid
-    }
-    fn resource_version(&self) -> &str {
-        &self.metadata.resource_version
-    }
-}
+knarr_client::cached_by_metadata!(Seen);
 
 /// How many pods got a node.
 #[derive(Debug, Default, Clone, Copy)]

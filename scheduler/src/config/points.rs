@@ -1,6 +1,6 @@
 //! Which plugins are enabled at which extension point.
 
-use crate::plugins::{DEFAULT_PREEMPTION, PLUGINS};
+use crate::plugins::{DEFAULT_PREEMPTION, DYNAMIC_RESOURCES, PLUGINS};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Enabled {
@@ -29,7 +29,10 @@ impl Default for Points {
         Self {
             pre_enqueue: with(|plugin| plugin.pre_enqueues),
             filter: with(|plugin| plugin.filters),
-            post_filter: vec![Enabled { name: DEFAULT_PREEMPTION.to_owned(), weight: 0 }],
+            // It is better to give up a claim that nobody uses than to have pods leave.
+            post_filter: [DYNAMIC_RESOURCES, DEFAULT_PREEMPTION]
+                .map(|name| Enabled { name: name.to_owned(), weight: 0 })
+                .into(),
             score: with(|plugin| plugin.scores),
         }
     }

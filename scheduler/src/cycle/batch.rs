@@ -32,6 +32,7 @@ pub fn can_begin_with(pod: &Pod, cluster: &Cluster) -> bool {
     pod.affinities.is_none()
         && pod.spread.is_empty()
         && pod.claims().next().is_none()
+        && pod.resource_claims.is_empty()
         && pod.nominated_node.is_empty()
         && cluster.objects.default_selector(pod).is_none()
 }

@@ -44,7 +44,7 @@ fn the_reasons_of_all_nodes_are_counted_and_sorted() {
     let failed = fails(asking("4"), &mut cluster(nodes));
     assert_eq!(
         failed.message,
-        "0/3 nodes are available: 1 Too many pods, 2 Insufficient cpu. preemption: 0/3 nodes are available: \
+        "0/3 nodes are available: 1 Too many pods, 2 Insufficient cpu. no new claims to deallocate, preemption: 0/3 nodes are available: \
          1 No preemption victims found for incoming pod, 2 Preemption is not helpful for scheduling."
     );
     assert_eq!(failed.rejectors, ["NodeResourcesFit"]);

@@ -1,7 +1,6 @@
 //! Nodes: their place, what they have, and whom they keep away.
 
 use k8s_openapi::api::core::v1::Taint;
-use knarr_client::Cached;
 use serde::Deserialize;
 
 use super::Meta;
@@ -79,17 +78,4 @@ impl From<WireNode> for Node {
     }
 }
 
-impl Cached for Node {
-    fn namespace(&self) -> &str {
-        ""
-    }
-    fn name(&self) -> &str {
-        &self.metadata.name
-    }
-    fn uid(&self) -> &str {
-        &self.metadata.uid
-    }
-    fn resource_version(&self) -> &str {
-        &self.metadata.resource_version
-    }
-}
+knarr_client::cached_by_metadata!(Node);

@@ -6,14 +6,14 @@ use k8s_openapi::api::core::v1::{
     TopologySpreadConstraint,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use knarr_client::Cached;
 use serde::Deserialize;
 
 use super::affinity::WireTerms;
+use super::claim::{self, WireClaim, WireClaimStatus};
 use super::volume::WireVolume;
 use super::{
-    Affinities, Condition, Container, ContainerResources, HostPort, Labels, Meta, SpreadConstraint, Volume,
-    moment,
+    Affinities, Condition, Container, ContainerResources, HostPort, Labels, Meta, ResourceClaimRef,
+    SpreadConstraint, Volume, moment,
 };
 use crate::resource::{Request, WireResources};
 
@@ -34,6 +34,7 @@ struct PodSpec {
     resources: Option<ContainerResources>,
     overhead: WireResources,
     scheduling_gates: Vec<PodSchedulingGate>,
+    resource_claims: Vec<WireClaim>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -51,6 +52,7 @@ struct PodStatus {
     nominated_node_name: Box<str>,
     conditions: Vec<Condition>,
     start_time: Option<Time>,
+    resource_claim_statuses: Vec<WireClaimStatus>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -82,6 +84,7 @@ pub struct Pod {
     pub images: Vec<Box<str>>,
     pub volumes: Vec<Volume>,
     pub scheduling_gates: Vec<String>,
+    pub resource_claims: Vec<ResourceClaimRef>,
     /// Succeeded or Failed: it needs nothing any more.
     pub finished: bool,
     /// Where room is being made for it.
@@ -122,6 +125,7 @@ impl Pod {
             && self.host_ports == other.host_ports
             && self.request == other.request
             && self.images == other.images
+            && self.resource_claims == other.resource_claims
     }
 }
 
@@ -167,6 +171,7 @@ impl From<WirePod> for Pod {
                 .filter_map(|volume| Volume::of(volume, &metadata.name))
                 .collect(),
             scheduling_gates: spec.scheduling_gates.into_iter().map(|gate| gate.name).collect(),
+            resource_claims: claim::of(spec.resource_claims, &status.resource_claim_statuses),
             finished: matches!(&*status.phase, "Succeeded" | "Failed"),
             scheduled: condition("PodScheduled"),
             disruption: condition("DisruptionTarget"),
@@ -177,17 +182,4 @@ impl From<WirePod> for Pod {
     }
 }
 
-impl Cached for Pod {
-    fn namespace(&self) -> &str {
-        &self.metadata.namespace
-    }
-    fn name(&self) -> &str {
-        &self.metadata.name
-    }
-    fn uid(&self) -> &str {
-        &self.metadata.uid
-    }
-    fn resource_version(&self) -> &str {
-        &self.metadata.resource_version
-    }
-}
+knarr_client::cached_by_metadata!(Pod);

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use knarr_api::selector::Selector;
-use knarr_client::Cached;
+use knarr_client::cached_by_metadata;
 use serde::Deserialize;
 
 use crate::object::{Labels, Meta};
@@ -68,24 +68,5 @@ impl From<Wire> for Selecting {
     }
 }
 
-macro_rules! cached {
-    ($type:ty) => {
-        impl Cached for $type {
-            fn namespace(&self) -> &str {
-                &self.metadata.namespace
-            }
-            fn name(&self) -> &str {
-                &self.metadata.name
-            }
-            fn uid(&self) -> &str {
-                &self.metadata.uid
-            }
-            fn resource_version(&self) -> &str {
-                &self.metadata.resource_version
-            }
-        }
-    };
-}
-
-cached!(Labelled);
-cached!(Selecting);
+cached_by_metadata!(Labelled);
+cached_by_metadata!(Selecting);

@@ -62,19 +62,19 @@ fn the_message_says_why_nobody_can_leave() {
     let mut cluster = cluster(&[("a", vec![pod("high", 9, "4")])]);
     assert_eq!(
         made_room(pod("p", 0, "1"), &mut cluster),
-        "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: \
+        "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: \
          1 No preemption victims found for incoming pod."
     );
     assert_eq!(
         made_room(pod("p", 10, "5"), &mut cluster),
-        "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: \
+        "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: \
          1 Preemption is not helpful for scheduling."
     );
     let mut never = pod("p", 10, "1");
     never["spec"]["preemptionPolicy"] = "Never".into();
     assert_eq!(
         made_room(never, &mut cluster),
-        "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never."
+        "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: not eligible due to preemptionPolicy=Never."
     );
 }
 

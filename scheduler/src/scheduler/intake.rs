@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::resource::v1::ResourceClaim;
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment};
 use knarr_client::informer::Subscription;
 use knarr_client::{Cached, Change, InformerFactory, Selection, SharedInformer};
@@ -54,6 +55,7 @@ pub struct Informers {
     csi_drivers: SharedInformer<CSIDriver>,
     capacities: SharedInformer<CSIStorageCapacity>,
     attachments: SharedInformer<VolumeAttachment>,
+    resource_claims: SharedInformer<ResourceClaim>,
 }
 
 /// The events that a change of an object is, from its states before and after.
@@ -78,6 +80,7 @@ impl Informers {
             csi_drivers: factory.informer(),
             capacities: factory.informer(),
             attachments: factory.informer(),
+            resource_claims: factory.informer(),
         }
     }
 
@@ -98,6 +101,7 @@ impl Informers {
             self.csi_drivers.synced(),
             self.capacities.synced(),
             self.attachments.synced(),
+            self.resource_claims.synced(),
         );
     }
 
@@ -129,6 +133,12 @@ impl Informers {
             keep(&self.stateful_sets, to, |objects| &mut objects.stateful_sets, |_, _| None),
             keep(&self.budgets, to, |objects| &mut objects.budgets, |_, _| None),
         ];
+        all.push(keep(
+            &self.resource_claims,
+            to,
+            |objects| &mut objects.resource_claims,
+            |_, new| event(Kinds::RESOURCE_CLAIM, Subject::ResourceClaim(new.clone())),
+        ));
         all.extend(self.subscribe_storage(to));
         // Pods last: what decisions about them need is told first.
         all.extend([nodes, pods]);

@@ -203,6 +203,10 @@ impl Worker {
                 error = bound.map(|error| format!("running PreBind plugin \"VolumeBinding\": {error}"));
             }
             if error.is_none() {
+                let reserved = binder.reserve_claims(&pod).await.err();
+                error = reserved.map(|error| format!("running PreBind plugin \"DynamicResources\": {error}"));
+            }
+            if error.is_none() {
                 let bound = binder.bind(&pod, &node).await.err();
                 error = bound.map(|error| format!("running Bind plugin \"DefaultBinder\": {error}"));
             }

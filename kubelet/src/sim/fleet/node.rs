@@ -1,16 +1,23 @@
 //! The Node objects of simulated nodes.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use http::Method;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use knarr_api::time::SharedClock;
+use knarr_client::{Cached, Change, SharedInformer};
+use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
-use super::{Api, has_code, node_name};
+use super::{Api, has_code, node_name, number_of};
 use crate::node::conditions::{self, Health};
 
 const NODES: &str = "/api/v1/nodes";
+
+/// Pause before a status is sent again that was not taken.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// 198.18.0.0/15, which is set aside for measurements: nobody is routed there.
 const RANGE: u32 = u32::from_be_bytes([198, 18, 0, 0]);
@@ -21,13 +28,84 @@ const PREFIX: u32 = 28;
 pub async fn register(api: &Api, number: u32, clock: &SharedClock) -> Result<(), kube::Error> {
     let node = object(number, clock);
     match api.send(Method::POST, NODES, "application/json", &node).await {
-        Err(error) if has_code(&error, 409) => {
-            let path = format!("{NODES}/{}/status", node_name(number));
-            let status = json!({"status": node["status"]});
-            api.send(Method::PATCH, &path, "application/strategic-merge-patch+json", &status).await
-        }
+        Err(error) if has_code(&error, 409) => say_ready(api, number, clock).await,
         outcome => outcome,
     }
+}
+
+/// As much of a node as tells whether it is believed to be Ready.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct SimNode {
+    metadata: Meta,
+    status: Status,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Meta {
+    namespace: Box<str>,
+    name: Box<str>,
+    uid: Box<str>,
+    resource_version: Box<str>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    conditions: Vec<Condition>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: Box<str>,
+    status: Box<str>,
+}
+
+knarr_client::cached_by_metadata!(SimNode {
+    fn shrink(&mut self) {
+        self.status.conditions.retain(|condition| &*condition.kind == "Ready");
+    }
+});
+
+impl SimNode {
+    fn is_believed(&self) -> bool {
+        self.status.conditions.iter().any(|condition| &*condition.status == "True")
+    }
+}
+
+/// Says again that a node is Ready when somebody has said otherwise, as a kubelet does that was thought dead.
+/// Goes on for ever.
+pub async fn contradict(api: &Api, informer: &SharedInformer<SimNode>, nodes: u32, clock: &SharedClock) {
+    let (sender, mut doubted) = mpsc::unbounded_channel();
+    let _subscription = informer.subscribe(move |change| {
+        let node = change.object();
+        let is_gone = matches!(change, Change::Deleted { .. });
+        if !is_gone
+            && !node.is_believed()
+            && let Some(number) = number_of(node.name(), nodes)
+        {
+            // Closed only when nobody listens any more.
+            let _stopped = sender.send(number);
+        }
+    });
+    while let Some(number) = doubted.recv().await {
+        while let Err(error) = say_ready(api, number, clock).await {
+            tracing::warn!(node = node_name(number), %error, "failed to update node status");
+            if has_code(&error, 404) {
+                break;
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+}
+
+async fn say_ready(api: &Api, number: u32, clock: &SharedClock) -> Result<(), kube::Error> {
+    let path = format!("{NODES}/{}/status", node_name(number));
+    let status = json!({"status": object(number, clock)["status"]});
+    api.send(Method::PATCH, &path, "application/strategic-merge-patch+json", &status).await
 }
 
 fn object(number: u32, clock: &SharedClock) -> Value {

@@ -78,25 +78,12 @@ struct Status {
     phase: Box<str>,
 }
 
-impl Cached for SimPod {
-    fn namespace(&self) -> &str {
-        &self.metadata.namespace
-    }
-    fn name(&self) -> &str {
-        &self.metadata.name
-    }
-    fn uid(&self) -> &str {
-        &self.metadata.uid
-    }
-    fn resource_version(&self) -> &str {
-        &self.metadata.resource_version
-    }
-
+knarr_client::cached_by_metadata!(SimPod {
     /// Only the rule for its end is read of a pod's annotations.
     fn shrink(&mut self) {
         self.metadata.annotations.retain(|name, _| name == crate::sim::RUN_SECONDS);
     }
-}
+});
 
 impl SimPod {
     pub fn generation(&self) -> i64 {
