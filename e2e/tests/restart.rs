@@ -1,6 +1,7 @@
 //! The server dies, and nobody who uses the cluster has to care.
 
 use std::process::Command;
+use std::time::Duration;
 
 use knarr_e2e::{Cluster, eventually, fetch, run};
 use serde_json::Value;
@@ -44,4 +45,93 @@ fn pods_go_on_when_the_server_is_killed_and_are_found_again() {
     kubectl.ok(&["scale", "deployment/hello", "--replicas=3"]);
     kubectl.ok(&["rollout", "status", "deployment/hello", "--timeout=120s"]);
     assert_eq!(containers(&cluster).len(), 3);
+}
+
+/// Rounds of the test below, and by how much later the server dies in each.
+const ROUNDS: u32 = 10;
+/// Directories with one entry for each container, sandbox or pod.
+const DIRECTORIES: [&str; 4] =
+    ["runtime/runtime/containers", "runtime/runtime/sandboxes", "runtime/run/sandboxes", "kubelet/pods"];
+const STEP: Duration = Duration::from_millis(60);
+
+/// What a cluster has on this machine that must not pile up.
+#[derive(Debug, PartialEq)]
+struct Holdings {
+    mounts: Vec<String>,
+    cgroups: Vec<String>,
+    shims: usize,
+    /// To pods' addresses, through the links that pods have.
+    routes: Vec<String>,
+    directories: Vec<(String, usize)>,
+}
+
+impl Holdings {
+    fn of(cluster: &Cluster) -> Self {
+        let data = cluster.data_dir();
+        let here = data.display().to_string();
+        let lines = |text: String| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        let mounts = run(Command::new("findmnt").args(["-rno", "TARGET"])).ok();
+        let name = format!("*{}*", cluster.name);
+        let cgroups = run(Command::new("find").args(["/sys/fs/cgroup", "-type", "d", "-path", &name])).ok();
+        let processes = run(Command::new("ps").args(["-eo", "args"])).ok();
+        let routes = run(Command::new("ip").args(["-4", "route"])).ok();
+        let nodes = cluster.kubectl().json(&["get", "nodes"]);
+        let range = nodes["items"][0]["spec"]["podCIDR"].as_str().expect("a range");
+        let range = range.rsplit_once('.').expect("an address").0.to_owned() + ".";
+        let of_pods = |route: &String| route.starts_with(&range) && route.contains(" dev kn");
+        let count = |part: &str| {
+            let entries = std::fs::read_dir(data.join(part)).map_or(0, Iterator::count);
+            (part.to_owned(), entries)
+        };
+        let mut held = Self {
+            mounts: lines(mounts).into_iter().filter(|mount| mount.starts_with(&here)).collect(),
+            cgroups: lines(cgroups),
+            shims: processes.lines().filter(|line| line.contains("--dir") && line.contains(&here)).count(),
+            routes: lines(routes).into_iter().filter(of_pods).collect(),
+            directories: DIRECTORIES.map(count).into(),
+        };
+        held.mounts.sort();
+        held.cgroups.sort();
+        held.routes.sort();
+        held
+    }
+}
+
+#[test]
+fn killed_at_any_moment_of_pods_starts_and_ends_it_leaks_nothing_and_restarts_nothing() {
+    let cluster = Cluster::start("kills");
+    let kubectl = cluster.kubectl();
+    kubectl.ok(&["create", "deployment", "steady", "--image=knarr.local/hello"]);
+    kubectl.ok(&["rollout", "status", "deployment/steady", "--timeout=120s"]);
+    let (steady, before) = (containers(&cluster), Holdings::of(&cluster));
+    for round in 0..ROUNDS {
+        let pod = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: passing-{round}}}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers: [{{name: c, image: knarr.local/hello}}]\n"
+        );
+        kubectl.apply(&pod);
+        if round > 0 {
+            // One ends while the next begins.
+            kubectl.ok(&["delete", "pod", &format!("passing-{}", round - 1), "--wait=false"]);
+        }
+        // The moment is what this test varies: there is no event to wait for.
+        std::thread::park_timeout(STEP * round);
+        run(Command::new("kill").args(["-9", &cluster.pid().to_string()])).ok();
+        cluster.up().ok();
+        let name = format!("pod/passing-{round}");
+        kubectl.ok(&["wait", &name, "--for=condition=Ready", "--timeout=60s"]);
+        let status = &kubectl.json(&["get", &name])["status"]["containerStatuses"][0];
+        assert_eq!(status["restartCount"], 0, "round {round}: {status}");
+    }
+    kubectl.ok(&["delete", "pod", &format!("passing-{}", ROUNDS - 1)]);
+    assert_eq!(containers(&cluster), steady, "the steady pod went on through all of it");
+    let mut now = Holdings::of(&cluster);
+    // What the API no longer has is removed by the node soon after.
+    for _ in 0..100 {
+        if now == before {
+            break;
+        }
+        std::thread::park_timeout(Duration::from_millis(100));
+        now = Holdings::of(&cluster);
+    }
+    assert_eq!(now, before);
 }

@@ -26,13 +26,13 @@ mod streams;
 pub mod wire;
 
 use std::io::Write;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use launch::Launch;
 
 /// Entry point of `knarr shim --dir DIRECTORY`: returns the process's exit code. Must be called before any thread
-/// is started. Descriptor 1 carries one line of JSON, a [`protocol::Started`], when the container runs or failed.
+/// is started. Descriptor 0 is the locked launch.json, see [`launch::lock`]; descriptor 1 carries one line of JSON, a [`protocol::Started`], when the container runs or failed.
 pub fn main(arguments: &[String]) -> i32 {
     let [flag, directory] = arguments else {
         eprintln!("usage: shim --dir DIRECTORY");
@@ -71,6 +71,8 @@ fn run(directory: PathBuf) -> std::io::Result<()> {
     // SAFETY: descriptor 1 is the pipe the agent gave us, and nothing else owns it.
     let report = unsafe { OwnedFd::from_raw_fd(libc::fcntl(1, libc::F_DUPFD_CLOEXEC, 3)) };
     let mut report = std::fs::File::from(report);
+    // SAFETY: descriptor 0 is the locked launch.json that the agent gave us, open for the length of this call.
+    let starting = rustix::io::fcntl_dupfd_cloexec(unsafe { BorrowedFd::borrow_raw(0) }, 3)?;
     let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
     for standard in 0..=2 {
         crate::sys::replace_fd(null.as_fd(), standard)?;
@@ -88,8 +90,11 @@ fn run(directory: PathBuf) -> std::io::Result<()> {
             return write_report(&mut report, &protocol::Started::failed(error.to_string()));
         }
     };
+    // From now on shim.json tells of us.
+    drop(starting);
     let started = shim.start();
-    write_report(&mut report, &started)?;
+    // The agent may have died meanwhile: the next one finds the container, and us beside it.
+    let _unheard = write_report(&mut report, &started);
     drop(report);
     if matches!(started, protocol::Started::Failed { .. }) {
         return Ok(());

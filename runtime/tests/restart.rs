@@ -1,5 +1,6 @@
 //! The agent dies, shims die, the machine restarts: what is found again.
 
+mod kills;
 mod support;
 
 use knarr_runtime::cri::*;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use knarr_client::events::EventType;
-use knarr_runtime::cri::{self, SandboxStatus};
+use knarr_runtime::cri::{self, ContainerState, SandboxStatus};
 use tokio_util::sync::CancellationToken;
 
 use super::actions::KillReason;
@@ -66,6 +66,7 @@ impl Starter<'_> {
     pub async fn start(&self, container: &Container, target: Option<&str>) -> Result<(), StartError> {
         let image = self.image(container).await?;
         let volumes = self.image_volumes(container).await?;
+        self.remove_unstarted(container).await?;
         let attempt = self.attempt(container);
         let target = match target {
             None => None,
@@ -143,10 +144,23 @@ impl Starter<'_> {
         })
     }
 
+    /// A container that was made and never ran, because the agent died in between: the one made now takes its place,
+    /// and nothing has been restarted.
+    async fn remove_unstarted(&self, container: &Container) -> Result<(), StartError> {
+        let Some(last) = self.observed.latest(&container.name).filter(|last| never_ran(last)) else {
+            return Ok(());
+        };
+        self.agent.runtime.remove_container(&last.id).await.map_err(|error| {
+            let message = error.to_string();
+            self.failed(container, StartError::new("CreateContainerError", &*message), &message)
+        })
+    }
+
     /// One more than the last; log files of runs the runtime forgot count too.
     fn attempt(&self, container: &Container) -> u32 {
         if let Some(last) = self.observed.latest(&container.name) {
-            return u32::try_from(last.restart_count).unwrap_or(0) + 1;
+            let count = u32::try_from(last.restart_count).unwrap_or(0);
+            return if never_ran(last) { count } else { count + 1 };
         }
         let known = self.agent.status.with(spec::uid(self.pod), |status| {
             let all = status
@@ -193,4 +207,8 @@ impl Starter<'_> {
         }
         Err(StartError::new("PostStartHookError", message))
     }
+}
+
+fn never_ran(seen: &Seen) -> bool {
+    seen.state == ContainerState::Created
 }

@@ -45,10 +45,38 @@ pub struct Run {
 /// A RUN that has ended; must be given to [`Builder::remove`].
 pub struct Ran {
     pub exit_code: i32,
-    sandbox: SandboxId,
+    sandbox: StepSandbox,
     container: ContainerId,
     /// Mount points that the image did not have.
     stubs: Vec<&'static str>,
+}
+
+/// A RUN's sandbox. Whoever waits for a build may hang up at any moment, and then this takes it away.
+struct StepSandbox {
+    inner: Arc<Inner>,
+    id: Option<SandboxId>,
+}
+
+impl StepSandbox {
+    async fn remove(mut self) -> Result<()> {
+        match self.id.take() {
+            Some(id) => Ok(self.inner.remove_sandbox(&id).await?),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for StepSandbox {
+    fn drop(&mut self) {
+        let (Some(id), Ok(runtime)) = (self.id.take(), tokio::runtime::Handle::try_current()) else { return };
+        let inner = Arc::clone(&self.inner);
+        runtime.spawn(async move {
+            if let Err(error) = inner.remove_sandbox(&id).await {
+                // The next start removes it as a pod that nobody knows.
+                tracing::warn!(sandbox = id, %error, "cannot remove the container of an abandoned build");
+            }
+        });
+    }
 }
 
 /// A root that is mounted until this is dropped.
@@ -149,13 +177,14 @@ impl Builder {
         .map_err(|error| io_error("create a pipe")(error.into()))?;
         let output =
             pipe::OpenOptions::new().read_write(true).open_receiver(&log).map_err(io_error("open a pipe"))?;
-        let sandbox = self.inner.run_sandbox(sandbox(directory, step.network)).await?.id;
+        let id = self.inner.run_sandbox(sandbox(directory, step.network)).await?.id;
+        let sandbox = StepSandbox { inner: Arc::clone(&self.inner), id: Some(id.clone()) };
         let mut config = container(&step, directory);
         config.log_path = PathBuf::from("output");
         let base =
             Base { image_id: "build".to_owned(), layers: step.layers.clone(), run: step.image.clone() };
         let mut ran = Ran { exit_code: 0, sandbox, container: String::new(), stubs: Vec::new() };
-        match self.run_container(&mut ran, config, base, output, progress).await {
+        match self.run_container(&id, &mut ran, config, base, output, progress).await {
             Ok(()) => Ok(ran),
             Err(error) => {
                 self.remove(ran).await?;
@@ -166,13 +195,14 @@ impl Builder {
 
     async fn run_container(
         &self,
+        sandbox: &str,
         ran: &mut Ran,
         config: ContainerConfig,
         base: Base,
         output: pipe::Receiver,
         progress: &Progress,
     ) -> Result<()> {
-        ran.container = self.inner.create_from(&ran.sandbox, config, base).await?;
+        ran.container = self.inner.create_from(sandbox, config, base).await?;
         let upper = Snapshot::new(&self.inner.container_directory(&ran.container));
         let root = upper.rootfs();
         let missing = |path: &&&str| root.join(path).symlink_metadata().is_err();
@@ -236,8 +266,7 @@ impl Builder {
     }
 
     pub async fn remove(&self, ran: Ran) -> Result<()> {
-        self.inner.remove_sandbox(&ran.sandbox).await?;
-        Ok(())
+        ran.sandbox.remove().await
     }
 
     /// Stores the image that a stage has become, under these names.

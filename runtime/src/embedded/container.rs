@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::client::Client;
 use super::error::{blocking_cri, failed};
 use super::snapshot::Snapshot;
+use super::spawn;
 use super::state::{Inner, read_json};
 use crate::cri::*;
 use crate::image::Layer;
@@ -146,6 +147,7 @@ impl Inner {
     /// Finds out what became of the container, and follows it on if it runs.
     async fn resume(self: &Arc<Self>, container: &Arc<Container>) {
         let directory = self.container_directory(&container.record.id);
+        spawn::settled(&directory).await;
         let shim: Option<ShimFile> = protocol::read_file(&directory, protocol::SHIM_FILE);
         let started_at = shim.as_ref().map_or(0, |shim| shim.started_at);
         let exit: Option<Exit> = protocol::read_file(&directory, protocol::EXIT_FILE);

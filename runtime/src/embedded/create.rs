@@ -7,7 +7,7 @@ use super::container::{Container, ContainerRecord, Phase};
 use super::error::{blocking_cri, failed, not_found};
 use super::sandbox::Sandbox;
 use super::snapshot::{self, Snapshot};
-use super::spawn::spawn;
+use super::spawn::{self, spawn};
 use super::state::{self, Inner, write_json, write_record};
 use crate::cri::*;
 use crate::image::manifest::RunConfig;
@@ -309,6 +309,7 @@ impl Inner {
         if !directory.exists() {
             return Ok(());
         }
+        spawn::settled(&directory).await;
         let alive = protocol::read_file::<ShimFile>(&directory, protocol::SHIM_FILE)
             .is_some_and(|shim| shim.boot_id == self.boot_id && shim.shim.is_alive());
         if alive && let Ok((client, _)) = super::client::Client::connect(&directory).await {

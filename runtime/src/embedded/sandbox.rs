@@ -77,7 +77,11 @@ impl Sandbox {
     fn state(&self) -> SandboxState {
         let whole = || {
             self.kinds().into_iter().filter_map(|kind| self.pin(kind)).all(|pin| namespaces::is_pinned(&pin))
-                && self.record.pause.is_none_or(ProcessId::is_alive)
+                && match self.record.pause {
+                    Some(pause) => pause.is_alive(),
+                    // An agent that died before it wrote process 1 down leaves a sandbox without.
+                    None => self.record.config.namespaces.pid != NamespaceMode::Pod,
+                }
         };
         if self.same_boot && !self.stopped.load(Ordering::Acquire) && whole() {
             SandboxState::Ready

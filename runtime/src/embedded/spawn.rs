@@ -31,6 +31,7 @@ pub async fn spawn(inner: &Inner, directory: &Path) -> std::io::Result<Started> 
         Some(mount) => Path::new("/proc/self/fd").join(mount.as_raw_fd().to_string()),
         None => inner.config.shim_executable.clone(),
     };
+    let starting = crate::shim::launch::lock(directory)?;
     let mut command = tokio::process::Command::new(program);
     command
         .arg0(&inner.config.shim_executable)
@@ -38,7 +39,7 @@ pub async fn spawn(inner: &Inner, directory: &Path) -> std::io::Result<Started> 
         .arg("--dir")
         .arg(directory)
         .env_clear()
-        .stdin(Stdio::null())
+        .stdin(Stdio::from(starting))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = command.spawn()?;
@@ -57,4 +58,13 @@ pub async fn spawn(inner: &Inner, directory: &Path) -> std::io::Result<Started> 
         stderr.take(4096).read_to_string(&mut complaint).await?;
     }
     Err(std::io::Error::other(format!("shim did not report ({status}): {}", complaint.trim())))
+}
+
+/// Waits for a shim that a dead agent started and that has not yet said in shim.json that it is there: until then
+/// nobody can tell it from one that was never started.
+pub async fn settled(directory: &Path) {
+    let directory = directory.to_owned();
+    let locked = tokio::task::spawn_blocking(move || crate::shim::launch::lock(&directory)).await;
+    // Taken and given back: the shim has said so, or died. Without the file nothing was ever started.
+    drop(locked);
 }

@@ -76,6 +76,14 @@ pub struct Rlimit {
 
 pub const FILE: &str = "launch.json";
 
+/// Locks `launch.json`. The agent hands the locked file to the shim, which lets go of it when `shim.json` says that it
+/// is there; so whoever gets the lock knows that no shim is on its way. Waits for that.
+pub fn lock(directory: &Path) -> std::io::Result<std::fs::File> {
+    let file = std::fs::File::open(directory.join(FILE))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;
+    Ok(file)
+}
+
 impl Launch {
     pub fn load(directory: &Path) -> std::io::Result<Self> {
         Ok(serde_json::from_slice(&std::fs::read(directory.join(FILE))?)?)
