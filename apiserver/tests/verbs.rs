@@ -1,5 +1,7 @@
 //! The verbs, each over the whole server: filters, registry, store and watch cache.
 
+mod operations;
+
 use futures::{StreamExt, TryStreamExt};
 use http::Method;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};

@@ -1,6 +1,7 @@
 //! The server as every cluster runs it: who may come in, what they may do, and what becomes of what they write.
 
 mod access;
+mod aggregation;
 mod cluster;
 mod policies;
 mod streams;
