@@ -15,8 +15,8 @@ BINARY := $(TARGET_DIR)/$(HOST)/release/knarr
 STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \
 	LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH=/usr/lib/$(MULTIARCH)
 
-BUILD_PACKAGES := build-essential pkg-config libseccomp-dev
-TEST_PACKAGES := curl nftables python3 python3-pip unzip busybox-static docker-registry apache2-utils iproute2 procps util-linux bsdutils skopeo
+BUILD_PACKAGES := build-essential pkg-config libseccomp-dev protobuf-compiler libprotobuf-dev
+TEST_PACKAGES := etcd-server curl nftables python3 python3-pip unzip busybox-static docker-registry apache2-utils iproute2 procps util-linux bsdutils skopeo
 
 .PHONY: help
 help: ## Show this list.

@@ -8,6 +8,7 @@ use knarr_api::status::Status;
 use parking_lot::Mutex;
 use serde_json::Value;
 
+use crate::audit::Record;
 use crate::user::User;
 
 mod catalogue;
@@ -111,37 +112,49 @@ impl Attributes {
 
 /// Collects what plugins have to say beside yes and no.
 #[derive(Debug, Default)]
-pub struct Remarks(Mutex<RemarksInner>);
-
-#[derive(Debug, Default)]
-struct RemarksInner {
-    warnings: Vec<String>,
-    audit: Vec<(String, String)>,
+pub struct Remarks {
+    warnings: Mutex<Vec<String>>,
+    /// The request's record in the audit log, if it has one.
+    record: Option<Arc<Record>>,
 }
 
 impl Remarks {
+    /// Remarks on a request that is audited.
+    pub fn on(record: Option<Arc<Record>>) -> Self {
+        Self { record, ..Self::default() }
+    }
+
     /// Adds a warning for the client; the same text is said once.
     pub fn warn(&self, text: impl Into<String>) {
-        let (text, mut inner) = (text.into(), self.0.lock());
-        if !inner.warnings.contains(&text) {
-            inner.warnings.push(text);
+        let (text, mut warnings) = (text.into(), self.warnings.lock());
+        if !warnings.contains(&text) {
+            warnings.push(text);
         }
     }
 
     /// Adds an annotation to the audit event; the first value of a key stays.
     pub fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
-        let (key, mut inner) = (key.into(), self.0.lock());
-        if !inner.audit.iter().any(|(known, _)| *known == key) {
-            inner.audit.push((key, value.into()));
+        if let Some(record) = &self.record {
+            record.annotate(key, value);
+        }
+    }
+
+    /// Tells the audit event what was sent.
+    pub fn sent(&self, sent: &Value) {
+        if let Some(record) = &self.record {
+            record.sent(sent);
+        }
+    }
+
+    /// As [`Remarks::sent`], for a patch, JSON or YAML.
+    pub fn patched(&self, patch: &[u8]) {
+        if let Some(record) = &self.record {
+            record.patched(patch);
         }
     }
 
     pub fn take_warnings(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().warnings)
-    }
-
-    pub fn take_audit_annotations(&self) -> Vec<(String, String)> {
-        std::mem::take(&mut self.0.lock().audit)
+        std::mem::take(&mut self.warnings.lock())
     }
 }
 

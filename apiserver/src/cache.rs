@@ -34,6 +34,8 @@ pub const ROOT: &str = "/registry/";
 
 /// How long a read waits for the cache to pass a revision.
 const CATCH_UP: Duration = Duration::from_secs(3);
+/// How long the store usually takes to tell of a write; then it is asked.
+const PROMPT: Duration = Duration::from_millis(100);
 /// How often watchers that asked for bookmarks get one.
 const BOOKMARKS: Duration = Duration::from_secs(60);
 /// How long to wait before the store is asked again after it failed.
@@ -74,11 +76,17 @@ impl WatchCache {
             return Ok(());
         }
         let mut progress = self.progress.subscribe();
-        let reached = tokio::time::timeout(CATCH_UP, progress.wait_for(|revision| *revision >= wanted)).await;
-        match reached {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Behind { wanted, current: self.revision() }),
+        for patience in [PROMPT, CATCH_UP] {
+            let reached = progress.wait_for(|revision| *revision >= wanted);
+            if matches!(tokio::time::timeout(patience, reached).await, Ok(Ok(_))) {
+                return Ok(());
+            }
+            // Others may have written to the store what the watch here does not hear of.
+            if let Err(error) = self.store.request_progress(ROOT).await {
+                tracing::debug!(%error, "the store cannot be asked how far the watch is");
+            }
         }
+        Err(Behind { wanted, current: self.revision() })
     }
 
     /// Adds a resource and reads what is stored of it. Adding a known prefix gives the cache that is there.

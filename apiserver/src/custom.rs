@@ -4,6 +4,7 @@
 //! what is established it puts into the catalogue, from which routes, discovery and OpenAPI follow. Custom resources
 //! are then served by the same verbs and the same registry as built-in ones, with a strategy made of their schema.
 
+pub(crate) mod approval;
 mod cleanup;
 mod conversion;
 mod definition;

@@ -27,6 +27,8 @@ use http::{HeaderMap, Method, Request, Response};
 use knarr_api::decode::Format;
 use knarr_api::status::Status;
 
+use crate::admission::Remarks;
+use crate::audit::Record;
 use crate::catalogue::{Resource, Serving, SubresourceServing};
 use crate::context::RequestContext;
 use crate::registry::Registry;
@@ -90,7 +92,7 @@ pub async fn serve(
     let query = form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes())
         .map(|(key, value)| (key.into_owned(), value.into_owned()))
         .collect();
-    let remarks = Arc::default();
+    let remarks = Arc::new(Remarks::on(request.extensions().get::<Arc<Record>>().cloned()));
     let query: Vec<(String, String)> = query;
     let manager = manager(&query, request.headers());
     let query = Arc::new(query);

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admission, Caller};
 use crate::aggregation::Aggregator;
+use crate::audit::Auditor;
 use crate::authn::{InProcess, SharedAuthenticator};
 use crate::authz::SharedAuthorizer;
 use crate::cache::WatchCache;
@@ -74,6 +75,7 @@ pub struct Inner {
     pub security: Security,
     pub health: Health,
     pub metrics: Metrics,
+    pub audit: Option<Arc<Auditor>>,
     loopback: Loopback,
     readers: Arc<Semaphore>,
     writers: Arc<Semaphore>,
@@ -124,6 +126,7 @@ impl ApiServer {
             security,
             health,
             metrics: Metrics::new(),
+            audit: config.audit,
             loopback: loopback.clone(),
             readers: Arc::new(Semaphore::new(config.max_requests_inflight)),
             writers: Arc::new(Semaphore::new(config.max_mutating_requests_inflight)),

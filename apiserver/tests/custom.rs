@@ -340,3 +340,43 @@ async fn what_a_schema_does_not_know_goes_also_when_something_else_than_a_client
     registry.complete(Resource::new("example.com", "widgets"), &mut changed).unwrap();
     assert_eq!(changed["spec"], json!({"size": 2, "colour": "red"}));
 }
+
+#[tokio::test]
+async fn groups_of_the_project_need_an_approval() {
+    let server = TestServer::start().await;
+    let mut ours = definition();
+    ours["metadata"]["name"] = "widgets.example.k8s.io".into();
+    ours["spec"]["group"] = "example.k8s.io".into();
+    let refused = server.post(DEFINITIONS, &ours).await;
+    let message = refused.json()["message"].as_str().unwrap_or_default().to_owned();
+    assert!(
+        message.contains("metadata.annotations[api-approved.kubernetes.io]: Required value"),
+        "{message}"
+    );
+    ours["metadata"]["annotations"] = json!({"api-approved.kubernetes.io": "unapproved, a test"});
+    assert_eq!(server.post(DEFINITIONS, &ours).await.status, 201);
+    let condition = |answer: &Answer| {
+        let conditions = answer.json()["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.into_iter().find(|c| c["type"] == "KubernetesAPIApprovalPolicyConformant")
+    };
+    let path = format!("{DEFINITIONS}/widgets.example.k8s.io");
+    let seen = eventually(&server, &path, |answer| condition(answer).is_some()).await;
+    let found = condition(&seen).unwrap();
+    assert_eq!((&found["status"], &found["reason"]), (&json!("False"), &json!("UnapprovedAnnotation")));
+}
+
+#[tokio::test]
+async fn a_version_with_objects_stays_in_its_definition() {
+    let server = TestServer::start().await;
+    define(&server).await;
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    let mut renamed = server.get(&path).await.json();
+    renamed["spec"]["versions"][0]["name"] = "v2".into();
+    let refused = server.put(&path, &renamed).await;
+    assert_eq!(refused.status, 422);
+    let message = refused.json()["message"].as_str().unwrap_or_default().to_owned();
+    assert!(
+        message.contains("status.storedVersions[0]: Invalid value: \"v1\": missing from spec.versions"),
+        "{message}"
+    );
+}

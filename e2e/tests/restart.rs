@@ -135,3 +135,36 @@ fn killed_at_any_moment_of_pods_starts_and_ends_it_leaks_nothing_and_restarts_no
     }
     assert_eq!(now, before);
 }
+
+#[test]
+fn a_snapshot_taken_while_running_brings_a_stopped_cluster_back() {
+    let cluster = Cluster::start("snapshot");
+    let kubectl = cluster.kubectl();
+    kubectl.ok(&["create", "configmap", "kept", "--from-literal=a=b"]);
+    kubectl.ok(&["create", "secret", "generic", "kept", "--from-literal=password=swordfish"]);
+    let file = cluster.data_dir().with_file_name("monday.snapshot");
+    let path = file.display().to_string();
+    cluster.knarr(&["snapshot", "save", &path]).ok();
+    let again = cluster.knarr(&["snapshot", "save", &path]).err();
+    assert!(again.contains("exists"), "a snapshot is never overwritten: {again}");
+    let info = || run(Command::new(knarr_e2e::binary()).args(["snapshot", "info", &path])).ok();
+    let shown = info();
+    assert!(
+        ["revision: ", "keys: ", "bytes: ", "sha256: "].iter().all(|line| shown.contains(line)),
+        "{shown}"
+    );
+    let bytes = std::fs::read(&file).expect("a snapshot");
+    assert!(!bytes.windows(9).any(|window| window == b"swordfish"), "Secrets stay encrypted");
+
+    kubectl.ok(&["delete", "configmap", "kept"]);
+    kubectl.ok(&["create", "configmap", "later", "--from-literal=a=b"]);
+    let running = cluster.knarr(&["snapshot", "restore", &path]).err();
+    assert!(running.contains("runs: stop it with"), "{running}");
+    cluster.knarr(&["down"]).ok();
+    cluster.knarr(&["snapshot", "restore", &path]).ok();
+    cluster.up().ok();
+    assert_eq!(kubectl.json(&["get", "configmap", "kept"])["data"]["a"], "b");
+    assert_eq!(kubectl.json(&["get", "secret", "kept"])["data"]["password"], "c3dvcmRmaXNo");
+    assert!(kubectl.run(&["get", "configmap", "later"]).err().contains("not found"));
+    assert_eq!(info(), shown, "restoring leaves the snapshot as it is");
+}

@@ -1,5 +1,9 @@
 //! The command line, as others script against it.
 
+mod api_server;
+mod snapshot;
+mod store;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +11,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::MAX_NODES;
+
+pub use api_server::{ApiServer, AuditFlags, EtcdFlags, StoreFlags, StoreKind};
+pub use snapshot::{Snapshot, SnapshotCommand};
+pub use store::{Store, StoreCommand};
 
 /// Kubernetes as one binary.
 #[derive(Debug, Parser)]
@@ -47,6 +55,14 @@ pub enum Command {
     /// Build container images, bring them into a cluster and out of it, list and remove them.
     #[command(after_help = "Example:\n  knarr image import web.tar\n  knarr image ls")]
     Image(Image),
+    /// Save what a cluster has stored to a file, look into such a file, bring a stopped cluster back to it.
+    #[command(
+        after_help = "Example:\n  knarr snapshot save monday.snapshot\n  knarr snapshot info monday.snapshot"
+    )]
+    Snapshot(Snapshot),
+    /// Decide where a cluster keeps its objects.
+    #[command(after_help = "Example:\n  knarr store migrate --to etcd --etcd-servers http://127.0.0.1:2379")]
+    Store(Store),
     /// Print the administrator's kubeconfig of a cluster.
     #[command(after_help = "Example:\n  knarr kubeconfig > admin.kubeconfig")]
     Kubeconfig(Named),
@@ -98,6 +114,8 @@ pub struct Extras {
     /// Add this many simulated nodes, whose pods run as annotations say and cost next to nothing.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub sim_nodes: u32,
+    #[command(flatten)]
+    pub api_server: ApiServer,
 }
 
 /// Which cluster, and where it lives.
@@ -348,8 +366,9 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         command.clone().debug_assert();
-        let image = command.find_subcommand("image").expect("image").clone();
-        for sub in command.get_subcommands().chain(image.get_subcommands()) {
+        let nested: Vec<clap::Command> =
+            command.get_subcommands().flat_map(clap::Command::get_subcommands).cloned().collect();
+        for sub in command.get_subcommands().chain(&nested) {
             let hidden = sub.is_hide_set() || sub.get_name() == "help";
             let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(hidden || help.starts_with("Example:"), "{} has no example", sub.get_name());

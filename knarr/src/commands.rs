@@ -22,7 +22,9 @@ mod image;
 mod kubeconfig;
 mod nodes;
 mod process;
+mod snapshot;
 mod status;
+mod store;
 mod token;
 mod up;
 pub mod version;
@@ -46,6 +48,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Delete(named) => as_root("delete", || on_one_thread(delete::run(named))),
         Command::Token(token) => as_root("token", || on_one_thread(token::run(token))),
         Command::Image(image) => as_root("image", || on_one_thread(image::run(image))),
+        Command::Snapshot(snapshot) => snapshot::run(snapshot),
+        Command::Store(args) => store::run(args),
         Command::Server(server) => as_root("server", || crate::server::run(server)),
         Command::Agent(agent) => as_root("agent", || crate::server::agent::run(agent)),
         Command::Hello => crate::hello::run(),

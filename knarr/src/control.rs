@@ -108,6 +108,17 @@ pub struct JoinInfo {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+pub struct SnapshotRequest {
+    /// A file on this machine that does not exist yet.
+    pub path: PathBuf,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Saved {
+    pub revision: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 struct Failure {
     message: String,
 }

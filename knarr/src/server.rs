@@ -7,6 +7,7 @@
 //! ```
 
 pub mod agent;
+mod audit;
 mod backend;
 mod control_plane;
 mod destroy;
@@ -21,6 +22,7 @@ mod ready;
 mod scheduler;
 mod settings;
 mod sim_nodes;
+pub mod store;
 mod tasks;
 mod tokens;
 
@@ -96,7 +98,7 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let settings = Arc::new(Settings::of(cluster)?);
+    let settings = Arc::new(Settings::of(cluster, args.extras.api_server.clone())?);
     let mut tasks = Tasks::default();
     let started = start(&settings, scheduler, &mut tasks, args);
     let outcome = tokio::select! {

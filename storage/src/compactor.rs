@@ -14,7 +14,10 @@ pub async fn compact_periodically(store: Arc<dyn Store>, interval: Duration) -> 
         let now = match store.revision().await {
             Ok(revision) => revision,
             Err(Error::Closed) => return Ok(()),
-            Err(error) => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "could not ask the store for its revision: trying again next time");
+                continue;
+            }
         };
         match store.compact(last_turn).await {
             Ok(()) => last_turn = now,

@@ -53,6 +53,12 @@ pub struct Embedded {
     path: PathBuf,
 }
 
+/// Writes a state to a new store file.
+pub(crate) async fn write_snapshot(file: &Path, items: Vec<KeyValue>, revision: Revision) -> Result<()> {
+    let file = file.to_owned();
+    run_blocking("saving a snapshot", move || journal::write_snapshot(&file, &items, revision)).await
+}
+
 impl Embedded {
     /// Opens or creates the store and loads it into memory. One process at a time: a second one gets
     /// [`Error::InUse`].
@@ -72,10 +78,8 @@ impl Embedded {
             return Err(Error::unavailable("creating the snapshot", cause));
         }
         let all = self.shared.range(&Range::default())?;
-        let (revision, file) = (all.revision, file.to_owned());
-        run_blocking("saving a snapshot", move || journal::write_snapshot(&file, &all.items, revision))
-            .await?;
-        Ok(revision)
+        write_snapshot(file, all.items, all.revision).await?;
+        Ok(all.revision)
     }
 
     /// The file that holds the store.

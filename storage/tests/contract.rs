@@ -1,5 +1,6 @@
 //! Runs the shared suite against every store.
 
+mod etcd;
 mod suite;
 
 use std::sync::Arc;
@@ -19,6 +20,13 @@ macro_rules! every_store_keeps {
                 let store: Arc<dyn Store> =
                     Arc::new(Embedded::open(directory.path(), &Options::default()).expect("opens"));
                 suite::$promise(store).await
+            })*
+        }
+        mod on_etcd {
+            use super::*;
+            $(#[tokio::test] async fn $promise() {
+                let server = etcd::Server::start();
+                suite::$promise(server.store().await).await
             })*
         }
     };

@@ -1,5 +1,7 @@
 //! A CustomResourceDefinition, as far as serving it needs to know.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -23,6 +25,7 @@ pub struct Metadata {
     pub uid: String,
     pub deletion_timestamp: Option<String>,
     pub finalizers: Vec<String>,
+    pub annotations: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use super::approval::{self, Approval};
 use super::definition::{Definition, Names};
+
+const APPROVAL: &str = "KubernetesAPIApprovalPolicyConformant";
 
 /// Names in use in a group by other definitions.
 #[derive(Debug, Default)]
@@ -47,6 +50,13 @@ pub fn status(definition: &Definition, taken: &Taken, now: &str) -> Option<Value
         };
         set(&mut conditions, established);
     }
+    // A schema that is not structural is refused, so nothing is to be said of one.
+    conditions.retain(|known| known["type"] != "NonStructuralSchema");
+    let approving = approval(definition, now);
+    match approving {
+        Some(condition) => set(&mut conditions, condition),
+        None => conditions.retain(|known| known["type"] != APPROVAL),
+    }
     let mut stored = definition.status.stored_versions.clone();
     if let Some(version) = definition.storage_version()
         && !stored.contains(&version.name)
@@ -58,6 +68,17 @@ pub fn status(definition: &Definition, taken: &Taken, now: &str) -> Option<Value
         return None;
     }
     Some(json!({"conditions": conditions, "acceptedNames": names, "storedVersions": stored}))
+}
+
+/// Whether a definition in a group of the Kubernetes project was approved.
+fn approval(definition: &Definition, now: &str) -> Option<Value> {
+    if !approval::is_protected(&definition.spec.group) {
+        return None;
+    }
+    let annotation = definition.metadata.annotations.get(approval::ANNOTATION);
+    let (approval, why) = Approval::read(annotation.map(String::as_str).unwrap_or_default());
+    let (status, reason) = approval.condition();
+    Some(condition(APPROVAL, status, reason, &why, now))
 }
 
 /// The names accepted, and why others are not.

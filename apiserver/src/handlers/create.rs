@@ -26,6 +26,7 @@ pub async fn create(mut call: Call) -> Result<Response<Body>, Status> {
     let resource = &cx.resource;
     let expected = Expected::of(resource);
     let object = body::decode(&call.headers, &bytes, &expected, options.field_validation, &cx.remarks)?;
+    cx.remarks.sent(&object);
     if !object::meta_str(&object, "resourceVersion").is_empty() {
         let message = "resourceVersion should not be set on objects to be created";
         return Err(Status::failure(500, "", message));
@@ -51,6 +52,7 @@ pub async fn answered(mut call: Call, answer: Arc<dyn Answer>) -> Result<Respons
     let resource = &cx.resource;
     let expected = Expected::of(resource);
     let object = body::decode(&call.headers, &bytes, &expected, options.field_validation, &cx.remarks)?;
+    cx.remarks.sent(&object);
     let answer = answer.answer(cx, object).await?;
     respond::value(StatusCode::CREATED, &output, &answer)
 }
@@ -75,6 +77,7 @@ pub async fn subresource(
     let schema = knarr_api::schema::by_gvk(&gvk.group, &gvk.version, &gvk.kind);
     let expected = Expected { gvk, schema: schema.as_ref(), custom: None };
     let mut object = body::decode(&call.headers, &bytes, &expected, options.field_validation, &cx.remarks)?;
+    cx.remarks.sent(&object);
     crate::registry::ensure_namespace(&mut object, cx.namespace())?;
     let given = object::name(&object);
     if !given.is_empty() && given != cx.name() {

@@ -16,6 +16,9 @@ pub async fn delete(mut call: Call) -> Result<Response<Body>, Status> {
     let output = call.output(of_object)?;
     let bytes = call.body().await?;
     let options = read_options(&call.cx, &call.headers, &bytes)?;
+    if !bytes.is_empty() {
+        call.cx.remarks.sent(&options.to_value());
+    }
     call.cx.dry_run = options.is_dry_run();
     let cx = &call.cx;
     let storage = cx.resource.stored().ok_or_else(Status::method_not_allowed)?;

@@ -114,6 +114,7 @@ pub async fn patch(mut call: Call) -> Result<Response<Body>, Status> {
     call.cx.dry_run = options.dry_run;
     let bytes = call.body().await?;
     let cx = &call.cx;
+    cx.remarks.patched(&bytes);
     let storage = cx.resource.stored().ok_or_else(Status::method_not_allowed)?;
     let patch = Patch::read(&call.headers, &bytes, cx.resource.schema.is_some())?;
     let (reading, wanted) = (&patch, &options);

@@ -47,6 +47,7 @@ pub async fn scale(mut call: Call, paths: Arc<ScalePaths>) -> Result<Response<Bo
         let expected = Expected { gvk, schema: schema.as_ref(), custom: None };
         let remarks = &call.cx.remarks;
         let scale = body::decode(&call.headers, &bytes, &expected, options.field_validation, remarks)?;
+        remarks.sent(&scale);
         check_name(&scale, call.cx.name(), call.cx.namespace())?;
         Change::Put(scale)
     };

@@ -26,6 +26,7 @@ pub async fn update(mut call: Call) -> Result<Response<Body>, Status> {
     let storage = resource.stored().ok_or_else(Status::method_not_allowed)?;
     let expected = Expected::of(resource);
     let object = body::decode(&call.headers, &bytes, &expected, options.field_validation, &cx.remarks)?;
+    cx.remarks.sent(&object);
     let mut object = conversion::to_stored(resource, storage, object).await?;
     check_name(&object, cx.name(), cx.namespace())?;
     defaults::apply(storage, &mut object);

@@ -1,3 +1,5 @@
 //! apiextensions.k8s.io
 
 pub mod definition;
+mod schema;
+mod versions;

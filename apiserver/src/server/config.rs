@@ -1,5 +1,8 @@
 //! What the server is told at its start.
 
+use std::sync::Arc;
+
+use crate::audit::Auditor;
 use crate::registry::Pools;
 
 #[derive(Debug, Clone)]
@@ -10,6 +13,8 @@ pub struct Config {
     pub max_requests_inflight: usize,
     /// `--max-mutating-requests-inflight`
     pub max_mutating_requests_inflight: usize,
+    /// Tells of requests; without it nothing is told.
+    pub audit: Option<Arc<Auditor>>,
 }
 
 impl Default for Config {
@@ -19,6 +24,7 @@ impl Default for Config {
             pools: Pools { service_ranges: vec![range.into()], node_ports: 30000..=32767 },
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
+            audit: None,
         }
     }
 }

@@ -8,6 +8,7 @@ use axum::body::Body;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use knarr_api::time::{SeededRandom, SystemClock};
+use knarr_apiserver::audit::Auditor;
 use knarr_apiserver::authn::{Anonymous, Headers};
 use knarr_apiserver::bootstrap;
 use knarr_apiserver::loopback::Loopback;
@@ -79,6 +80,11 @@ async fn send(router: Router, token: Option<&str>, method: Method, path: &str, o
 
 impl Cluster {
     pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// With an audit log.
+    pub async fn start_with(audit: Option<Arc<Auditor>>) -> Self {
         let keys = tempfile::tempdir().unwrap();
         let clock = Arc::new(SystemClock);
         let service_ip = "10.96.0.1".parse().unwrap();
@@ -115,7 +121,8 @@ impl Cluster {
         let (mut background, mut loopback) = (None, Loopback::default());
         let random = Arc::new(SeededRandom::new(1));
         let store = Arc::new(Memory::new());
-        let server = ApiServer::build(Config::default(), store, clock, random, |foundation| {
+        let config = Config { audit, ..Config::default() };
+        let server = ApiServer::build(config, store, clock, random, |foundation| {
             loopback = foundation.loopback.clone();
             let (security, running) = standard.assemble(foundation);
             background = Some(running);

@@ -2,6 +2,7 @@
 
 mod access;
 mod aggregation;
+mod audit;
 mod cluster;
 mod policies;
 mod streams;

@@ -80,12 +80,14 @@ fn start(cluster: &Cluster, extras: &Extras) -> anyhow::Result<()> {
     check_port_is_free(cluster.api_port, "--api-port")?;
     // The server's current directory is another.
     let scheduler_config = extras.scheduler_config.as_deref().map(std::path::absolute).transpose()?;
+    let api_server = extras.api_server.to_args()?;
     let process = background::start(&cluster.data_dir, &cluster.log_file(), |command| {
         command
             .args(["server", "--background", "--name", &cluster.name, "--data-dir"])
             .arg(&cluster.data_dir)
             .args(["--api-port", &cluster.api_port.to_string()])
-            .args(["--sim-nodes", &extras.sim_nodes.to_string()]);
+            .args(["--sim-nodes", &extras.sim_nodes.to_string()])
+            .args(api_server);
         if let Some(file) = scheduler_config {
             command.arg("--scheduler-config").arg(file);
         }

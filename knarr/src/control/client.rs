@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::{
-    BuildEvent, Failure, Image, ImportRequest, JoinInfo, PullRequest, PushRequest, SaveRequest, Socket,
-    Status, TagRequest, TokenRequest,
+    BuildEvent, Failure, Image, ImportRequest, JoinInfo, PullRequest, PushRequest, SaveRequest, Saved,
+    SnapshotRequest, Socket, Status, TagRequest, TokenRequest,
 };
 use crate::cluster::{Cluster, LocalNode, Lock};
 
@@ -124,6 +124,10 @@ impl Client {
             anyhow::ensure!(pending.len() <= MAX_LINE, "the build's answer has a line without end");
         }
         bail!("the build ended without an answer")
+    }
+
+    pub async fn save_snapshot(&mut self, request: &SnapshotRequest) -> anyhow::Result<Saved> {
+        self.ask(Method::POST, "/snapshots", request).await
     }
 
     async fn ask<T: DeserializeOwned>(

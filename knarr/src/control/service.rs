@@ -19,8 +19,8 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BuildEvent, Failure, Image, ImportRequest, JoinInfo, PullRequest, PushRequest, SaveRequest, Socket,
-    Status, TagRequest, TokenRequest,
+    BuildEvent, Failure, Image, ImportRequest, JoinInfo, PullRequest, PushRequest, SaveRequest, Saved,
+    SnapshotRequest, Socket, Status, TagRequest, TokenRequest,
 };
 
 /// What the command line may ask of a running cluster.
@@ -39,6 +39,7 @@ pub trait Backend: Send + Sync + 'static {
     async fn push(&self, request: PushRequest) -> anyhow::Result<String>;
     /// Builds an image; lines of progress go where they are asked for.
     async fn build(&self, request: Request, progress: Progress) -> anyhow::Result<Image>;
+    async fn save_snapshot(&self, file: &Path) -> anyhow::Result<Saved>;
 }
 
 type Shared = State<Arc<dyn Backend>>;
@@ -115,6 +116,12 @@ pub async fn serve(
             post(async |State(b): Shared, Json(r): Json<PushRequest>| answer(b.push(r).await)),
         )
         .route("/images/build", post(async |State(b): Shared, Json(r): Json<Request>| build(b, r)))
+        .route(
+            "/snapshots",
+            post(async |State(b): Shared, Json(r): Json<SnapshotRequest>| {
+                answer(b.save_snapshot(&r.path).await)
+            }),
+        )
         .with_state(backend);
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await?;
     std::fs::remove_file(socket.address()).context("removing the control socket")

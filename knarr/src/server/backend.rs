@@ -21,7 +21,7 @@ use super::node::Node;
 use super::settings::{NodeSettings, Settings};
 use super::tasks::Tasks;
 use super::{ready, tokens};
-use crate::control::{self, Image, JoinInfo, PushRequest, SaveRequest, Status};
+use crate::control::{self, Image, JoinInfo, PushRequest, SaveRequest, Saved, Status};
 
 /// Time for a container to end when the cluster is stopped with its pods.
 const GRACE: Duration = Duration::from_secs(10);
@@ -80,6 +80,12 @@ fn serve(backend: Backend, directory: &Path, tasks: &mut Tasks) -> anyhow::Resul
     Ok(())
 }
 
+impl Backend {
+    fn control_plane(&self) -> anyhow::Result<&Arc<ControlPlane>> {
+        self.control_plane.as_ref().context("this is a node: ask where the API server runs")
+    }
+}
+
 #[async_trait]
 impl control::Backend for Backend {
     async fn status(&self) -> anyhow::Result<Status> {
@@ -103,8 +109,7 @@ impl control::Backend for Backend {
     }
 
     async fn create_token(&self, ttl: Duration) -> anyhow::Result<JoinInfo> {
-        let control_plane = self.control_plane.as_ref();
-        let control_plane = control_plane.context("this is a node: ask where the API server runs")?;
+        let control_plane = self.control_plane()?;
         let ttl = jiff::SignedDuration::try_from(ttl).context("the token's time to live")?;
         let (authority, now) = (&control_plane.pki.ca, control_plane.clock.now());
         let token = tokens::create(&self.client, authority, now, ttl).await?;
@@ -172,6 +177,16 @@ impl control::Backend for Backend {
     async fn remove_image(&self, reference: &str) -> anyhow::Result<()> {
         anyhow::ensure!(self.runtime.image_status(reference).await?.is_some(), "image {reference} not found");
         Ok(self.runtime.remove_image(reference).await?)
+    }
+
+    async fn save_snapshot(&self, file: &Path) -> anyhow::Result<Saved> {
+        let control_plane = self.control_plane()?;
+        let store = control_plane.embedded.as_ref();
+        let store =
+            store.context("the cluster keeps its objects in etcd: save them with etcdctl snapshot")?;
+        let saved = store.save_snapshot(file).await;
+        let revision = saved.with_context(|| format!("saving to {}", file.display()))?;
+        Ok(Saved { revision: revision.0 })
     }
 }
 

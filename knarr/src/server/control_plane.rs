@@ -18,12 +18,12 @@ use knarr_apiserver::stream::TcpDialer;
 use knarr_apiserver::user::UserInfo;
 use knarr_client::{Client, ClientFactory, Identity};
 use knarr_controllers::{Controllers, NodesConfig, PodRange, SigningAuthority, TokenSigner};
-use knarr_storage::{Embedded, Options, Store, compact_periodically};
+use knarr_storage::{Embedded, Store, compact_periodically};
 use tokio::net::TcpListener;
 
 use super::settings::{DOMAIN, ENCRYPTION, Settings};
 use super::tasks::Tasks;
-use super::{hello, manifests, scheduler};
+use super::{audit, hello, manifests, scheduler, store};
 
 /// Upstream's `--etcd-compaction-interval`.
 const COMPACTION_INTERVAL: Duration = Duration::from_secs(300);
@@ -43,6 +43,8 @@ pub struct ControlPlane {
     pub pki: Arc<Pki>,
     pub clock: SharedClock,
     pub random: SharedRandom,
+    /// The store as it is on disk, under the encryption, where it is the embedded one.
+    pub embedded: Option<Arc<Embedded>>,
     /// Where other machines reach the API server.
     pub advertised: String,
 }
@@ -82,11 +84,10 @@ pub async fn start(
     let pki = Arc::new(open_pki(settings, clock.clone())?);
     write_kubeconfig(settings, &pki)?;
 
-    let store = Embedded::open(&settings.dir("store"), &Options::default())
-        .with_context(|| format!("opening the store in {}", settings.dir("store").display()))?;
+    let opened = store::open(&cluster.data_dir, &settings.api_server.store).await?;
     let encryption =
         EncryptionFile::open_or_create(&settings.dir(ENCRYPTION)).context("how Secrets are encrypted")?;
-    let store: Arc<dyn Store> = Arc::new(encryption.encrypt(Arc::new(store)));
+    let store: Arc<dyn Store> = Arc::new(encryption.encrypt(opened.store));
     tasks.spawn("encryption keys", |stop| async move {
         stop.run_until_cancelled(encryption.follow()).await;
         Ok(())
@@ -104,11 +105,13 @@ pub async fn start(
         Ok(())
     });
 
+    let audit = audit::open(&settings.api_server.audit, &clock)?;
     let config = Config {
         pools: Pools {
             service_ranges: vec![cluster.service_cidr().parse().context("service range")?],
             node_ports: cluster.node_ports(),
         },
+        audit: audit.clone(),
         ..Config::default()
     };
     let standard =
@@ -131,6 +134,9 @@ pub async fn start(
     let serving = server.clone();
     tasks.spawn("api server", |stop| async move {
         serving.serve(listener, tls, stop).await;
+        if let Some(audit) = audit {
+            audit.flush();
+        }
         Ok(())
     });
     bootstrap::run(server.loopback(), &bootstrap_settings(settings, &pki))
@@ -140,7 +146,7 @@ pub async fn start(
 
     let advertised =
         format!("https://{}", std::net::SocketAddr::from((settings.advertise_address(), cluster.api_port)));
-    let control_plane = ControlPlane { server, pki, clock, random, advertised };
+    let control_plane = ControlPlane { server, pki, clock, random, embedded: opened.embedded, advertised };
     manifests::apply(&control_plane.admin()).await?;
     start_controllers(settings, &control_plane, tasks)?;
     scheduler::start(scheduling, &control_plane, tasks);

@@ -6,6 +6,7 @@ use anyhow::Context;
 
 use super::node::open_runtime;
 use super::settings::{ENCRYPTION, NodeSettings, POD_CIDRS, Settings};
+use crate::cli::ApiServer;
 use crate::cluster::{Cluster, LocalNode};
 
 /// What a server or an agent makes in its data directory. Anything else there is the user's and stays.
@@ -29,7 +30,7 @@ const OWN: [&str; 14] = [
 /// Ends every container and removes every process, mount, namespace, link, table, cgroup and file of a cluster
 /// whose server and nodes do not run.
 pub async fn destroy(cluster: &Cluster) -> anyhow::Result<()> {
-    let own = Settings::of(cluster.clone())?.node()?;
+    let own = Settings::of(cluster.clone(), ApiServer::default())?.node()?;
     for node in cluster.further_nodes()? {
         let settings = NodeSettings {
             cluster: node.instance.clone(),

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use knarr_network::Config as NetworkConfig;
 
 use super::machine;
+use crate::cli::ApiServer;
 use crate::cluster::Cluster;
 
 pub const DOMAIN: &str = "cluster.local";
@@ -21,6 +22,7 @@ pub const ENCRYPTION: &str = "encryption.yaml";
 #[derive(Debug)]
 pub struct Settings {
     pub cluster: Cluster,
+    pub api_server: ApiServer,
     pub node_name: String,
     /// The node's addresses, the primary one first; empty on a machine that only has loopback.
     pub node_ips: Vec<IpAddr>,
@@ -29,9 +31,10 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub fn of(cluster: Cluster) -> anyhow::Result<Self> {
+    pub fn of(cluster: Cluster, api_server: ApiServer) -> anyhow::Result<Self> {
         Ok(Self {
             cluster,
+            api_server,
             node_name: machine::node_name()?,
             node_ips: machine::addresses()?,
             program: std::env::current_exe().context("finding knarr's own program")?,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use knarr_storage::{Durability::Durable, Error, Event, EventKind, Expect, Outcome, Range, Revision, Store};
 
-mod steps;
+pub mod steps;
 use steps::{delete, next_change, put};
 
 pub async fn conflicts_show_the_present_and_change_nothing(store: Arc<dyn Store>) {
@@ -99,7 +99,8 @@ pub async fn progress_follows_everything_before_it(store: Arc<dyn Store>) {
     let last = put(&*store, "/loud/a", "1", Expect::Absent).await.mod_revision;
     store.request_progress("/quiet/").await.expect("request");
     assert!(matches!(stream.next().await, Some(Ok(Event::Change(_)))));
-    assert!(matches!(stream.next().await, Some(Ok(Event::Progress(at))) if at == last));
+    // A store may have to write something of its own to know.
+    assert!(matches!(stream.next().await, Some(Ok(Event::Progress(at))) if at >= last));
 }
 
 pub async fn compaction_keeps_the_newest_and_refuses_the_past(store: Arc<dyn Store>) {

@@ -5,7 +5,9 @@ use knarr_api::names;
 use knarr_api::structural::{Structural, check_rules};
 use serde_json::{Value, json};
 
+use super::{schema, versions};
 use crate::custom::FINALIZER;
+use crate::custom::approval::{self, Approval};
 use crate::object;
 use crate::registry::{Context, DeleteStep, Strategy};
 
@@ -52,11 +54,20 @@ impl Strategy for Definition {
     }
 
     fn validate(&self, _: &Context<'_>, object: &Value) -> ErrorList {
-        validate(object)
+        let mut errors = validate(object);
+        errors.extend(validate_new(object));
+        errors.extend(validate_approval(object, None));
+        errors
     }
 
     fn validate_update(&self, _: &Context<'_>, object: &Value, old: &Value) -> ErrorList {
         let mut errors = validate(object);
+        // What was accepted once may stay as it is.
+        if object.get("spec") != old.get("spec") {
+            errors.extend(validate_new(object));
+        }
+        errors.extend(validate_approval(object, Some(old)));
+        errors.extend(validate_stored_versions(object));
         let path = Path::new("spec");
         let conditions = old.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
         let established = conditions.into_iter().any(|c| c["type"] == "Established" && c["status"] == "True");
@@ -111,6 +122,86 @@ fn storage_versions(definition: &Value) -> impl Iterator<Item = &Value> {
         .iter()
         .filter(|version| version["storage"] == true)
         .filter_map(|version| version.get("name"))
+}
+
+/// What is asked of a definition that is new or changed.
+fn validate_new(definition: &Value) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let path = Path::new("spec");
+    for (at, version) in versions(definition).iter().enumerate() {
+        errors.extend(versions::check(&path.child("versions").index(at), version));
+    }
+    for list in ["shortNames", "categories"] {
+        let names = definition.pointer(&format!("/spec/names/{list}")).and_then(Value::as_array);
+        for (at, name) in names.into_iter().flatten().filter_map(Value::as_str).enumerate() {
+            let faults = names::dns_1035_label(name);
+            if !faults.is_empty() {
+                let at = path.child("names").child(list).index(at);
+                errors.push(Error::invalid(&at, name, faults.join(",")));
+            }
+        }
+    }
+    if definition.pointer("/spec/preserveUnknownFields") == Some(&Value::Bool(true)) {
+        let why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
+        errors.push(Error::invalid(&path.child("preserveUnknownFields"), true, why));
+    }
+    for (place, schema) in schemas(definition) {
+        let mut found = schema::check(&place, schema);
+        if found.is_empty() && Structural::check_schema(&place, schema).is_empty() {
+            found = schema::check_defaults(&place, schema);
+        }
+        errors.extend(found);
+    }
+    errors
+}
+
+/// Definitions in groups of the Kubernetes project say who approved of them. What did not change may stay.
+fn validate_approval(definition: &Value, old: Option<&Value>) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let group = definition.pointer("/spec/group").and_then(Value::as_str).unwrap_or_default();
+    let (now, why) = Approval::of(definition);
+    if !approval::is_protected(group) || old.is_some_and(|old| Approval::of(old).0 == now) {
+        return errors;
+    }
+    let path = Path::new("metadata").child("annotations").key(approval::ANNOTATION);
+    match now {
+        Approval::Missing => errors.push(Error::required(&path, why)),
+        Approval::Invalid => errors.push(Error::invalid(&path, approval::text(definition), why)),
+        Approval::Approved | Approval::Bypassed => {}
+    }
+    errors
+}
+
+/// A version that objects may be stored in must not go.
+fn validate_stored_versions(definition: &Value) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let path = Path::new("status").child("storedVersions");
+    let stored = definition.pointer("/status/storedVersions").and_then(Value::as_array);
+    for (at, name) in stored.into_iter().flatten().filter_map(Value::as_str).enumerate() {
+        if !versions(definition).iter().any(|version| version["name"] == name) {
+            let why = format!(
+                "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions"
+            );
+            errors.push(Error::invalid(&path.index(at), name, why));
+        }
+    }
+    errors
+}
+
+/// The schemas, each once and where upstream says it stands: one for all versions stands for itself.
+fn schemas(definition: &Value) -> Vec<(Path, &Value)> {
+    let path = Path::new("spec");
+    let all: Vec<Option<&Value>> =
+        versions(definition).iter().map(|version| version.pointer("/schema/openAPIV3Schema")).collect();
+    match all.as_slice() {
+        [Some(first), rest @ ..] if rest.iter().all(|schema| *schema == Some(*first)) => {
+            vec![(path.child("validation").child("openAPIV3Schema"), *first)]
+        }
+        _ => {
+            let place = |at| path.child("versions").index(at).child("schema").child("openAPIV3Schema");
+            all.into_iter().enumerate().filter_map(|(at, schema)| Some((place(at), schema?))).collect()
+        }
+    }
 }
 
 fn validate(definition: &Value) -> ErrorList {
@@ -226,8 +317,6 @@ fn validate_versions(definition: &Value, path: &Path) -> ErrorList {
             "must have exactly one version marked as storage version",
         ));
     }
-    let schema = |version: &Value| version.pointer("/schema/openAPIV3Schema").cloned();
-    let same = versions.windows(2).all(|pair| schema(&pair[0]) == schema(&pair[1]));
     let mut seen = Vec::new();
     for (index, version) in versions.iter().enumerate() {
         let at = at.index(index);
@@ -239,16 +328,13 @@ fn validate_versions(definition: &Value, path: &Path) -> ErrorList {
             errors.push(Error::invalid(&at.child("name"), name, "must be unique"));
         }
         seen.push(name);
-        let place = at.child("schema").child("openAPIV3Schema");
-        match schema(version) {
-            None => errors.push(Error::required(&place, "schemas are required")),
-            // One schema for all versions stands for itself, as upstream names it.
-            Some(schema) if same && index == 0 => {
-                errors.extend(validate_schema(&path.child("validation").child("openAPIV3Schema"), &schema));
-            }
-            Some(_) if same => {}
-            Some(schema) => errors.extend(validate_schema(&place, &schema)),
+        if version.pointer("/schema/openAPIV3Schema").is_none() {
+            let place = at.child("schema").child("openAPIV3Schema");
+            errors.push(Error::required(&place, "schemas are required"));
         }
+    }
+    for (place, schema) in schemas(definition) {
+        errors.extend(validate_schema(&place, schema));
     }
     errors
 }
