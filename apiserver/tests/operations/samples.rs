@@ -100,7 +100,8 @@ pub fn sample(resource: &Resource, number: usize) -> Value {
         }
         ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => json!({"spec": {
             "matchConstraints": match_resources(), "reinvocationPolicy": "Never",
-            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}}]}}),
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {
+                "expression": "[JSONPatch{op: \"test\", path: \"/metadata/name\", value: \"a\"}]"}}]}}),
         ("admissionregistration.k8s.io", "validatingadmissionpolicies") => json!({"spec": {
             "matchConstraints": match_resources(), "validations": [{"expression": "true"}]}}),
         ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings") => {
