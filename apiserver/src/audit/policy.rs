@@ -169,7 +169,8 @@ impl RuleDocument {
                 errors.push(Error::invalid(&path.child("resourceNames"), given, why));
             }
         }
-        if !self.non_resource_urls.is_empty() && !(self.resources.is_empty() && self.namespaces.is_empty()) {
+        let of_resources = !self.resources.is_empty() || !self.namespaces.is_empty();
+        if of_resources && !self.non_resource_urls.is_empty() {
             let why = "rules cannot apply to both regular resources and non-resource URLs";
             errors.push(Error::invalid(&at, self.non_resource_urls.clone(), why));
         }
