@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -40,7 +41,7 @@ class Coordinator:
     def run(self, progress):
         """Runs all specs; gives their reports, and whether the workers came to their end in time."""
         self.progress = progress
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler(self))
+        server = Server(("127.0.0.1", 0), handler(self))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             address = f"http://127.0.0.1:{server.server_address[1]}"
@@ -146,6 +147,13 @@ def is_spec(report):
     if report["LeafNodeType"] != "It":
         return report["State"] not in ("passed", "skipped")
     return report["State"] != "pending" and bool(report["RunTime"] or report.get("Failure"))
+
+
+class Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        # A worker that ends leaves its connections as they are.
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def handler(coordinator):
