@@ -162,7 +162,8 @@ mod tests {
     fn marks_and_addresses_follow_the_clusters_index() {
         let cluster = Cluster { name: "b".into(), data_dir: "/d".into(), api_port: 6444, index: 2, nodes: 1 };
         let (node_name, node_ips, program) = ("n".to_owned(), vec![], "/knarr".into());
-        let settings = Settings { cluster, node_name, node_ips, program };
+        let api_server = ApiServer::default();
+        let settings = Settings { cluster, api_server, node_name, node_ips, program };
         let node = settings.node().expect("valid ranges");
         let network = node.network(&["10.246.1.0/24".to_owned()]).expect("valid ranges");
         assert_eq!(network.masquerade_mark, 0x10000);
