@@ -366,8 +366,9 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         command.clone().debug_assert();
-        let nested: Vec<clap::Command> =
-            command.get_subcommands().flat_map(clap::Command::get_subcommands).cloned().collect();
+        let own = |command: &&clap::Command| command.get_name() != "help";
+        let groups = command.get_subcommands().filter(own);
+        let nested: Vec<clap::Command> = groups.flat_map(clap::Command::get_subcommands).cloned().collect();
         for sub in command.get_subcommands().chain(&nested) {
             let hidden = sub.is_hide_set() || sub.get_name() == "help";
             let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();

@@ -128,6 +128,7 @@ mod tests {
         ] {
             assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
         }
-        assert!(!matches(&"*a".repeat(2000), &"a".repeat(3000)), "hostile patterns end soon");
+        let almost = "a".repeat(3000) + "b";
+        assert!(!matches(&"*a".repeat(2000), &almost), "hostile patterns end soon");
     }
 }
