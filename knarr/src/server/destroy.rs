@@ -6,12 +6,14 @@ use anyhow::Context;
 
 use super::node::open_runtime;
 use super::settings::{ENCRYPTION, NodeSettings, POD_CIDRS, Settings};
+use super::store::STORE_KIND;
 use crate::cli::ApiServer;
 use crate::cluster::{Cluster, LocalNode};
 
 /// What a server or an agent makes in its data directory. Anything else there is the user's and stays.
-const OWN: [&str; 14] = [
+const OWN: [&str; 15] = [
     "store",
+    STORE_KIND,
     "pki",
     "runtime",
     "network",

@@ -13,7 +13,7 @@ use crate::cli::{EtcdFlags, StoreFlags, StoreKind};
 pub const DIRECTORY: &str = "store";
 /// The file that says which kind of store holds the cluster's objects: whoever starts it with another one would see an
 /// empty cluster.
-const KIND: &str = "store-kind";
+pub const STORE_KIND: &str = "store-kind";
 /// Upstream's `--etcd-prefix`.
 const PREFIX: &str = "/registry";
 
@@ -69,7 +69,7 @@ pub async fn etcd(flags: &EtcdFlags) -> anyhow::Result<Etcd> {
 
 /// Which store holds the cluster's objects; `None` before the first start.
 pub fn kind(data_dir: &Path) -> anyhow::Result<Option<StoreKind>> {
-    let file = data_dir.join(KIND);
+    let file = data_dir.join(STORE_KIND);
     match std::fs::read_to_string(&file) {
         Ok(text) => {
             let kind = StoreKind::from_str(text.trim(), false);
@@ -85,7 +85,7 @@ pub fn kind(data_dir: &Path) -> anyhow::Result<Option<StoreKind>> {
 }
 
 pub fn set_kind(data_dir: &Path, kind: StoreKind) -> anyhow::Result<()> {
-    let file = data_dir.join(KIND);
+    let file = data_dir.join(STORE_KIND);
     std::fs::write(&file, name(kind)).with_context(|| format!("writing {}", file.display()))
 }
 
