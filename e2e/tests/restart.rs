@@ -22,6 +22,12 @@ fn containers(cluster: &Cluster) -> Vec<Value> {
     .collect()
 }
 
+/// Kills the server, and waits until it is gone: until then it holds its lock, and `up` takes it for running.
+fn kill(cluster: &Cluster) {
+    run(Command::new("kill").args(["-9", &cluster.pid().to_string()])).ok();
+    eventually("the server is gone", || cluster.knarr(&["status"]).stdout.contains("stopped").then_some(()));
+}
+
 #[test]
 fn pods_go_on_when_the_server_is_killed_and_are_found_again() {
     let cluster = Cluster::start("kill");
@@ -34,9 +40,7 @@ fn pods_go_on_when_the_server_is_killed_and_are_found_again() {
     fetch(&url).expect("the pod answers");
     kubectl.ok(&["create", "configmap", "acknowledged", "--from-literal=a=b"]);
 
-    let pid = cluster.pid().to_string();
-    run(Command::new("kill").args(["-9", &pid])).ok();
-    eventually("the server is gone", || cluster.knarr(&["status"]).stdout.contains("stopped").then_some(()));
+    kill(&cluster);
     assert!(fetch(&url).expect("the pod goes on").contains("Hello from knarr"));
 
     cluster.up().ok();
@@ -115,7 +119,7 @@ fn killed_at_any_moment_of_pods_starts_and_ends_it_leaks_nothing_and_restarts_no
         }
         // The moment is what this test varies: there is no event to wait for.
         std::thread::park_timeout(STEP * round);
-        run(Command::new("kill").args(["-9", &cluster.pid().to_string()])).ok();
+        kill(&cluster);
         cluster.up().ok();
         let name = format!("pod/passing-{round}");
         kubectl.ok(&["wait", &name, "--for=condition=Ready", "--timeout=60s"]);

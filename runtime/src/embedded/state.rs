@@ -73,6 +73,10 @@ impl Inner {
     /// Reads every record, and connects to every shim that lives.
     async fn find_again(self: &Arc<Self>) -> Result<()> {
         for path in entries(&self.config.root.join("sandboxes")).map_err(failed("list sandboxes"))? {
+            // What an agent was writing when it was killed; the record itself, if any, is the one before.
+            if path.extension().is_some_and(|extension| extension == "new") {
+                std::fs::remove_file(&path).map_err(failed(format!("remove {}", path.display())))?;
+            }
             if path.extension().is_some_and(|extension| extension == "json") {
                 match read_json(&path) {
                     Ok(record) => {

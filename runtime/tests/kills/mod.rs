@@ -67,6 +67,17 @@ async fn one_pod(runtime: &Embedded, directory: &Path) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_was_being_written_goes_with_its_writer() {
+    let mut world = World::new().await;
+    drop(world.runtime.take());
+    let unfinished = world.directory.path().join("runtime/sandboxes/half.json.new");
+    std::fs::write(&unfinished, "{").expect("written");
+    world.restart().await;
+    assert!(!unfinished.exists());
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_agent_killed_at_any_step_of_a_pod_leaves_nothing_that_the_next_cannot_remove() {
     let mut world = World::new().await;
     drop(world.runtime.take());
@@ -101,9 +112,9 @@ async fn check(world: &World, round: u32) {
         if container.state == ContainerState::Running {
             runtime.stop_container(&container.id, Duration::from_secs(5)).await.expect("stopped");
             let ended = runtime.container_status(&container.id).await.expect("known");
-            assert_eq!(
-                (ended.state, ended.exit_code),
-                (ContainerState::Exited, 0),
+            // A shell that had not come to its trap yet ends by the signal.
+            assert!(
+                ended.state == ContainerState::Exited && [0, 143].contains(&ended.exit_code),
                 "round {round}: {ended:?}"
             );
         }
