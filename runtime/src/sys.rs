@@ -215,18 +215,24 @@ pub fn now_nanos() -> i64 {
 /// Writes a file so that a reader sees the old or the new content, never a part. Not synced: after a crash of the
 /// machine it may be empty or missing.
 pub fn write_replacing(path: &Path, content: &[u8]) -> io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
-    let mut file =
-        std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(content)?;
-    std::fs::rename(&temporary, path)
+    replace(path, content, |_| Ok(()))
 }
 
 /// Writes a file so that after a crash there is the old or the new content, never a part.
 pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace(path, content, std::fs::File::sync_data)?;
+    match path.parent() {
+        Some(directory) => std::fs::File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Writes beside the file, and puts the new one in its place once it is `settled`.
+fn replace(
+    path: &Path,
+    content: &[u8],
+    settled: impl FnOnce(&std::fs::File) -> io::Result<()>,
+) -> io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let mut temporary = path.as_os_str().to_owned();
@@ -234,12 +240,8 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file =
         std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(content)?;
-    file.sync_data()?;
-    std::fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(directory) => std::fs::File::open(directory)?.sync_all(),
-        None => Ok(()),
-    }
+    settled(&file)?;
+    std::fs::rename(&temporary, path)
 }
 
 #[cfg(test)]
