@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use knarr_client::Selection;
+use knarr_client::{Selection, cached_by_metadata};
 use serde::{Deserialize, Deserializer};
 
 use crate::pod::Protocol;
@@ -32,35 +32,15 @@ pub struct Meta {
     pub labels: BTreeMap<Box<str>, Box<str>>,
 }
 
-/// Makes structs with a `metadata: Meta` fit for informers.
-macro_rules! cached {
-    ($($kind:ty)*) => {$(
-        impl knarr_client::Cached for $kind {
-            fn namespace(&self) -> &str {
-                &self.metadata.namespace
-            }
-            fn name(&self) -> &str {
-                &self.metadata.name
-            }
-            fn uid(&self) -> &str {
-                &self.metadata.uid
-            }
-            fn resource_version(&self) -> &str {
-                &self.metadata.resource_version
-            }
-        }
-    )*};
-}
-
-pub(crate) use cached;
-
 impl knarr_api::selector::Labels for Meta {
     fn get(&self, key: &str) -> Option<&str> {
         self.labels.get(key).map(|value| &**value)
     }
 }
 
-cached!(Service EndpointSlice Namespace);
+cached_by_metadata!(Service);
+cached_by_metadata!(EndpointSlice);
+cached_by_metadata!(Namespace);
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]

@@ -9,7 +9,7 @@ use knarr_client::Selection;
 use serde::Deserialize;
 
 use crate::kernel::nft::Ip;
-use crate::objects::{Meta, cached, nullable};
+use crate::objects::{Meta, nullable};
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
@@ -35,7 +35,7 @@ impl Node {
     }
 }
 
-cached!(Node);
+knarr_client::cached_by_metadata!(Node);
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]

@@ -6,7 +6,7 @@ use knarr_client::Selection;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::objects::{Meta, cached, nullable};
+use crate::objects::{Meta, nullable};
 use crate::pod::Protocol;
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -145,4 +145,5 @@ pub struct PodIp {
     pub ip: Box<str>,
 }
 
-cached!(NetworkPolicy Pod);
+knarr_client::cached_by_metadata!(NetworkPolicy);
+knarr_client::cached_by_metadata!(Pod);
