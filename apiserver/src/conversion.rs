@@ -7,6 +7,7 @@ use knarr_api::status::Status;
 use serde_json::Value;
 
 use crate::catalogue::{Resource, Storage};
+use crate::custom::Conversion;
 
 /// From the storage version to the resource's.
 pub async fn to_served(resource: &Resource, object: Value) -> Result<Value, Status> {
@@ -32,6 +33,14 @@ pub async fn all_to_served(resource: &Resource, objects: Vec<Value>) -> Result<V
         served.iter_mut().for_each(|object| custom.complete(object));
     }
     Ok(served)
+}
+
+/// Whether some objects of the resource are what a webhook makes of them.
+pub fn asks_webhook(resource: &Resource) -> bool {
+    resource.stored().is_some_and(|storage| {
+        let by_webhook = matches!(storage.conversion, Some(Conversion::Webhook { .. }));
+        by_webhook && (storage.mixed || storage.version != resource.version)
+    })
 }
 
 /// From the resource's version to the storage version.

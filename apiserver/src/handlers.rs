@@ -14,6 +14,7 @@ mod patch;
 mod protobuf;
 pub mod respond;
 mod scale;
+mod served_fields;
 mod subresource;
 mod table;
 mod update;

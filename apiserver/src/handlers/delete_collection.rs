@@ -15,9 +15,9 @@ pub async fn delete_collection(mut call: Call) -> Result<Response<Body>, Status>
     call.cx.dry_run = options.is_dry_run();
     let cx = &call.cx;
     let storage = cx.resource.stored().ok_or_else(Status::method_not_allowed)?;
-    let listed = ListOptions::parse(cx, false)?;
-    let page = list::page(cx, storage, &listed).await?;
-    for entry in &page.entries {
+    let wanted = ListOptions::parse(cx, false)?;
+    let listed = list::page(cx, storage, &wanted).await?;
+    for entry in &listed.page.entries {
         let mut one = cx.clone();
         entry.namespace().clone_into(&mut std::sync::Arc::make_mut(&mut one.info).namespace);
         match cx.registry.delete(&one, storage, entry.name(), &options).await {
@@ -27,5 +27,5 @@ pub async fn delete_collection(mut call: Call) -> Result<Response<Body>, Status>
             Err(status) => return Err(status),
         }
     }
-    list::answer(cx, StatusCode::OK, &output, page).await
+    list::answer(cx, StatusCode::OK, &output, listed).await
 }

@@ -26,12 +26,12 @@ pub async fn list(call: Call) -> Result<Response<Body>, Status> {
     let output = call.output(of_list)?;
     let storage = cx.resource.stored().ok_or_else(Status::method_not_allowed)?;
     let options = ListOptions::parse(cx, false)?;
-    let page = page(cx, storage, &options).await?;
-    answer(cx, StatusCode::OK, &output, page).await
+    let listed = page(cx, storage, &options).await?;
+    answer(cx, StatusCode::OK, &output, listed).await
 }
 
 /// The page that the options ask for.
-pub async fn page(cx: &RequestContext, storage: &Storage, options: &ListOptions) -> Result<ListPage, Status> {
+pub async fn page(cx: &RequestContext, storage: &Storage, options: &ListOptions) -> Result<Listed, Status> {
     let revision = parse_version(&options.resource_version)
         .map_err(|error| Status::bad_request(format!("invalid resource version: {error}")))?;
     let continue_from = match options.continue_token.as_str() {
@@ -51,8 +51,45 @@ pub async fn page(cx: &RequestContext, storage: &Storage, options: &ListOptions)
         (_, "") if options.limit > 0 => VersionMatch::Exact(revision),
         _ => VersionMatch::NotOlderThan(revision),
     };
-    let request = ListRequest { selection: &options.selection, version, limit: options.limit, continue_from };
-    cx.registry.list(storage, &request).await
+    let mut request =
+        ListRequest { selection: &options.selection, version, limit: options.limit, continue_from };
+    let fields = &options.served_fields;
+    if fields.is_empty() {
+        return Ok(Listed { page: cx.registry.list(storage, &request).await?, served: None });
+    }
+    let (mut entries, mut served) = (Vec::new(), Vec::new());
+    loop {
+        let page = cx.registry.list(storage, &request).await?;
+        let objects = served_form(cx, &page.entries).await?;
+        for (entry, object) in page.entries.into_iter().zip(objects) {
+            if fields.match_object(&object) {
+                entries.push(entry);
+                served.push(object);
+            }
+        }
+        match &page.continue_token {
+            // What was sorted out leaves room on the page.
+            Some(token) if entries.len() < options.limit => {
+                request.limit = options.limit - entries.len();
+                request.continue_from = Some(Continue::decode(token)?);
+            }
+            _ => {
+                let page = ListPage { entries, remaining: None, ..page };
+                return Ok(Listed { page, served: Some(served) });
+            }
+        }
+    }
+}
+
+/// A page, and its objects as they are served where they had to be looked at.
+pub struct Listed {
+    pub page: ListPage,
+    served: Option<Vec<Value>>,
+}
+
+async fn served_form(cx: &RequestContext, entries: &[Arc<Entry>]) -> Result<Vec<Value>, Status> {
+    let objects = entries.iter().map(|entry| entry.stored.to_value().map_err(Status::internal));
+    conversion::all_to_served(&cx.resource, objects.collect::<Result<_, _>>()?).await
 }
 
 /// Writes a page in the form asked for.
@@ -60,19 +97,17 @@ pub async fn answer(
     cx: &RequestContext,
     code: StatusCode,
     output: &Output,
-    page: ListPage,
+    Listed { page, served }: Listed,
 ) -> Result<Response<Body>, Status> {
     let metadata = list_metadata(&page);
     if output.is_stored_form() && respond::is_storage_version(&cx.resource) {
         let head = json!({"kind": cx.resource.list_kind, "apiVersion": cx.resource.api_version(), "metadata": metadata});
         return Ok(respond::response(code, JSON, stream_items(&head, page.entries, cx.resource.bare_items)));
     }
-    let mut items = Vec::with_capacity(page.entries.len());
-    for entry in &page.entries {
-        let object = entry.stored.to_value().map_err(Status::internal)?;
-        items.push(object);
-    }
-    let items = conversion::all_to_served(&cx.resource, items).await?;
+    let items = match served {
+        Some(items) => items,
+        None => served_form(cx, &page.entries).await?,
+    };
     let list = match output.shape {
         Shape::Full => whole(cx, metadata, items),
         Shape::Partial | Shape::PartialList => {

@@ -5,6 +5,7 @@ use knarr_api::selector::{FieldSelector, Selector};
 use knarr_api::status::Status;
 use serde_json::{Value, json};
 
+use super::served_fields::ServedFields;
 use crate::cache::{FieldSource, FieldTerm, Selection};
 use crate::context::RequestContext;
 use crate::registry::invalid;
@@ -13,6 +14,8 @@ use crate::registry::invalid;
 #[derive(Debug, Clone)]
 pub struct ListOptions {
     pub selection: Selection,
+    /// What more is wanted, and is seen only in the objects as they are served.
+    pub served_fields: ServedFields,
     pub watch: bool,
     pub bookmarks: bool,
     /// As sent; empty when unset.
@@ -28,8 +31,10 @@ impl ListOptions {
     /// Reads and checks the options of a list, watch or deletecollection.
     pub fn parse(cx: &RequestContext, watch: bool) -> Result<Self, Status> {
         let limit = number(cx, "limit")?.unwrap_or_default();
+        let (selection, served_fields) = selection(cx)?;
         let options = Self {
-            selection: selection(cx)?,
+            selection,
+            served_fields,
             watch,
             bookmarks: flag(cx, "allowWatchBookmarks").unwrap_or_default(),
             resource_version: cx.param("resourceVersion").unwrap_or_default().to_owned(),
@@ -196,7 +201,7 @@ pub fn parse_version(text: &str) -> Result<u64, Error> {
 }
 
 /// What a list, watch or deletecollection is about.
-fn selection(cx: &RequestContext) -> Result<Selection, Status> {
+fn selection(cx: &RequestContext) -> Result<(Selection, ServedFields), Status> {
     let labels: Selector = match cx.param("labelSelector") {
         None => Selector::everything(),
         Some(text) => text
@@ -210,13 +215,20 @@ fn selection(cx: &RequestContext) -> Result<Selection, Status> {
         labels,
         fields: Vec::new(),
     };
+    let mut served_fields = ServedFields::default();
     if let Some(text) = cx.param("fieldSelector") {
-        select_fields(cx, text, &mut selection)?;
+        select_fields(cx, text, &mut selection, &mut served_fields)?;
     }
-    Ok(selection)
+    Ok((selection, served_fields))
 }
 
-fn select_fields(cx: &RequestContext, text: &str, selection: &mut Selection) -> Result<(), Status> {
+fn select_fields(
+    cx: &RequestContext,
+    text: &str,
+    selection: &mut Selection,
+    served_fields: &mut ServedFields,
+) -> Result<(), Status> {
+    let after_conversion = ServedFields::are_needed(&cx.resource);
     let selector: FieldSelector = text
         .parse()
         .map_err(|e: knarr_api::selector::FieldSelectorError| Status::bad_request(e.to_string()))?;
@@ -229,6 +241,10 @@ fn select_fields(cx: &RequestContext, text: &str, selection: &mut Selection) -> 
         if source == FieldSource::Name && !term.negated && selection.name.is_empty() && !term.value.is_empty()
         {
             selection.name = term.value.as_str().into();
+            continue;
+        }
+        if after_conversion && matches!(source, FieldSource::Slot(_)) {
+            served_fields.push(&term.field, !term.negated, &term.value);
             continue;
         }
         selection.fields.push(FieldTerm { source, equals: !term.negated, value: term.value.as_str().into() });

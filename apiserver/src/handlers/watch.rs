@@ -17,8 +17,9 @@ use tokio::time::Instant;
 
 use super::negotiate::{JSON, Output, Shape};
 use super::options::{ListOptions, parse_version};
+use super::served_fields::ServedFields;
 use super::{Call, protobuf, respond, table};
-use crate::cache::{Delivery, Entry, EventType, Snapshot, Subscription};
+use crate::cache::{Delivery, Entry, Event, EventType, Snapshot, Subscription};
 use crate::catalogue::Storage;
 use crate::context::RequestContext;
 use crate::conversion;
@@ -40,7 +41,7 @@ pub async fn watch(call: Call) -> Result<Response<Body>, Status> {
     let options = ListOptions::parse(cx, true)?;
     let started = start(cx, storage, &options).await;
     let socket = web_socket::is_wanted(headers);
-    let encoder = Encoder::new(cx, output, !socket);
+    let encoder = Encoder::new(cx, output, !socket, options.served_fields.clone());
     let is_text = encoder.output.format == Format::Json;
     let content_type = if is_text { JSON } else { "application/vnd.kubernetes.protobuf;stream=watch" };
     let frames = match started {
@@ -199,6 +200,8 @@ impl Frames {
 struct Encoder {
     cx: RequestContext,
     output: Output,
+    /// What is wanted of the objects as they are served.
+    fields: ServedFields,
     /// Events can be sent as they are encoded for all.
     stored_form: bool,
     /// Events follow each other in one stream of bytes.
@@ -208,15 +211,17 @@ struct Encoder {
 }
 
 impl Encoder {
-    fn new(cx: &RequestContext, output: Output, framed: bool) -> Self {
-        let stored_form = output.is_stored_form() && respond::is_storage_version(&cx.resource);
-        Self { cx: cx.clone(), output, stored_form, framed, headed: AtomicBool::new(false) }
+    fn new(cx: &RequestContext, output: Output, framed: bool, fields: ServedFields) -> Self {
+        let stored_form =
+            fields.is_empty() && output.is_stored_form() && respond::is_storage_version(&cx.resource);
+        Self { cx: cx.clone(), output, fields, stored_form, framed, headed: AtomicBool::new(false) }
     }
 
     async fn delivery(&self, delivery: &Delivery) -> Bytes {
         match delivery {
             Delivery::Bookmark(revision) => self.bookmark(*revision, false),
             Delivery::Event(kind, event) if self.stored_form => event.json(*kind),
+            Delivery::Event(kind, event) if !self.fields.is_empty() => self.selected(*kind, event).await,
             Delivery::Event(kind, event) => match event.object(*kind) {
                 Some(object) => self.object(kind.as_str(), &object).await,
                 None => Bytes::new(),
@@ -229,17 +234,31 @@ impl Encoder {
             return crate::cache::encode_event(kind, object);
         }
         let shown = match object.to_value() {
-            Ok(value) => self.show(value).await,
+            Ok(value) => conversion::to_served(&self.cx.resource, value).await,
             Err(error) => Err(Status::internal(error)),
         };
         match shown {
-            Ok(value) => self.frame(kind, value),
+            Ok(value) if self.fields.match_object(&value) => self.show(kind, value),
+            Ok(_) => Bytes::new(),
             Err(status) => self.error(&status),
         }
     }
 
-    async fn show(&self, object: Value) -> Result<Value, Status> {
-        self.shape(conversion::to_served(&self.cx.resource, object).await?)
+    /// The event as it is to who sees only objects whose served fields are as wanted.
+    async fn selected(&self, kind: EventType, event: &Event) -> Bytes {
+        let (current, previous) = (event.current.as_deref(), event.previous.as_deref());
+        match self.fields.see(&self.cx.resource, kind, current, previous, event.revision).await {
+            Ok(Some((kind, object))) => self.show(kind.as_str(), object),
+            Ok(None) => Bytes::new(),
+            Err(status) => self.error(&status),
+        }
+    }
+
+    fn show(&self, kind: &str, served: Value) -> Bytes {
+        match self.shape(served) {
+            Ok(shaped) => self.frame(kind, shaped),
+            Err(status) => self.error(&status),
+        }
     }
 
     /// An object of the served version in the shape asked for.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use knarr_api::time::{SeededRandom, SystemClock};
@@ -67,6 +68,17 @@ impl Answer {
 }
 
 async fn send(router: Router, token: Option<&str>, method: Method, path: &str, object: &Value) -> Answer {
+    let (status, bytes) = bytes(router, token, method, path, object).await;
+    Answer { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
+}
+
+async fn bytes(
+    router: Router,
+    token: Option<&str>,
+    method: Method,
+    path: &str,
+    object: &Value,
+) -> (StatusCode, Bytes) {
     let mut request = Request::builder().method(method).uri(path).header("content-type", "application/json");
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
@@ -74,8 +86,7 @@ async fn send(router: Router, token: Option<&str>, method: Method, path: &str, o
     let body = if object.is_null() { Body::empty() } else { Body::from(object.to_string()) };
     let response = router.oneshot(request.body(body).unwrap()).await.unwrap();
     let status = response.status();
-    let bytes = response.into_body().collect().await.unwrap().to_bytes();
-    Answer { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
+    (status, response.into_body().collect().await.unwrap().to_bytes())
 }
 
 impl Cluster {
@@ -140,6 +151,15 @@ impl Cluster {
 
     pub async fn admin(&self, method: Method, path: &str, object: Value) -> Answer {
         self.user("admin", &["system:masters"], method, path, object).await
+    }
+
+    /// The events of a watch that ends by itself.
+    pub async fn watch(&self, path: &str) -> Vec<Value> {
+        let admin = UserInfo::new("admin", ["system:masters"]);
+        let (status, bytes) = bytes(self.server.as_user(admin), None, Method::GET, path, &Value::Null).await;
+        assert!(status.is_success(), "{status}");
+        let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
     }
 
     pub async fn user(

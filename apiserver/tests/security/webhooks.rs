@@ -175,16 +175,21 @@ fn converted(review: Value) -> Value {
         "convertedObjects": objects.collect::<Vec<_>>()}})
 }
 
-#[tokio::test]
-async fn custom_resources_are_converted_by_their_webhook() {
-    let server = WebhookServer::serve(converted).await;
-    let cluster = Cluster::start().await;
-    let schema = |field: &str| {
-        json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object",
-            "properties": {field: {"type": "string"}}}}}})
-    };
-    let version = |name: &str, storage: bool, field: &str| json!({"name": name, "served": true, "storage": storage, "schema": schema(field)});
-    let mut definition = json!({
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const ONE: &str = "/apis/example.com/v1/namespaces/default/toys";
+const TWO: &str = "/apis/example.com/v2/namespaces/default/toys";
+
+/// One version of the toys, whose only field can be selected by.
+fn version(name: &str, storage: bool, field: &str) -> Value {
+    let spec = json!({"type": "object", "properties": {field: {"type": "string"}}});
+    json!({"name": name, "served": true, "storage": storage,
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}},
+        "selectableFields": [{"jsonPath": format!(".spec.{field}")}]})
+}
+
+/// A definition whose versions differ, and are converted by the server.
+fn toys(server: &WebhookServer) -> Value {
+    json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": "toys.example.com"},
         "spec": {
@@ -193,16 +198,23 @@ async fn custom_resources_are_converted_by_their_webhook() {
             "conversion": {"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"],
                 "clientConfig": {"url": format!("https://localhost:{}/", server.port), "caBundle": server.bundle}}},
         },
-    });
-    const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-    const ONE: &str = "/apis/example.com/v1/namespaces/default/toys";
-    const TWO: &str = "/apis/example.com/v2/namespaces/default/toys";
+    })
+}
+
+fn toy(version: &str, name: &str, spec: Value) -> Value {
+    json!({"apiVersion": format!("example.com/{version}"), "kind": "Toy", "metadata": {"name": name}, "spec": spec})
+}
+
+#[tokio::test]
+async fn custom_resources_are_converted_by_their_webhook() {
+    let server = WebhookServer::serve(converted).await;
+    let cluster = Cluster::start().await;
+    let mut definition = toys(&server);
     cluster.admin(Method::POST, DEFINITIONS, definition.clone()).await.ok();
     eventually("toys are served", async || {
         cluster.admin(Method::GET, TWO, Value::Null).await.status.is_success()
     })
     .await;
-    let toy = |version: &str, name: &str, spec: Value| json!({"apiVersion": format!("example.com/{version}"), "kind": "Toy", "metadata": {"name": name}, "spec": spec});
     cluster.admin(Method::POST, ONE, toy("v1", "a", json!({"host": "h"}))).await.ok();
     let seen = cluster.admin(Method::GET, &format!("{TWO}/a"), Value::Null).await.ok();
     assert_eq!((&seen["apiVersion"], &seen["spec"]), (&json!("example.com/v2"), &json!({"address": "h"})));
@@ -226,4 +238,84 @@ async fn custom_resources_are_converted_by_their_webhook() {
         };
         eventually("every object is in the version asked for", async || specs().await == wanted).await;
     }
+}
+
+#[tokio::test]
+async fn fields_that_only_the_conversion_shows_select_lists_watches_and_deletions() {
+    let server = WebhookServer::serve(converted).await;
+    let cluster = Cluster::start().await;
+    cluster.admin(Method::POST, DEFINITIONS, toys(&server)).await.ok();
+    eventually("toys are served", async || {
+        cluster.admin(Method::GET, TWO, Value::Null).await.status.is_success()
+    })
+    .await;
+    let begin = cluster.admin(Method::GET, TWO, Value::Null).await.ok();
+    let begin = begin["metadata"]["resourceVersion"].as_str().unwrap();
+    for (name, host) in [("a", "h"), ("b", "i"), ("c", "h"), ("d", "i"), ("e", "h")] {
+        cluster.admin(Method::POST, ONE, toy("v1", name, json!({"host": host}))).await.ok();
+    }
+    let list = async |query: &str| {
+        let found = cluster.admin(Method::GET, &format!("{TWO}?{query}"), Value::Null).await.ok();
+        let items = found["items"].as_array().unwrap();
+        assert!(items.iter().all(|item| item["apiVersion"] == "example.com/v2"), "{found}");
+        let names: Vec<String> =
+            items.iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect();
+        (names, found["metadata"]["continue"].as_str().map(str::to_owned))
+    };
+    assert_eq!(list("fieldSelector=spec.address%3Dh").await.0, ["a", "c", "e"]);
+    assert_eq!(list("fieldSelector=spec.address!%3Dh").await.0, ["b", "d"]);
+    assert_eq!(list("fieldSelector=spec.address%3Dh,metadata.name%3Dc").await.0, ["c"]);
+    let (first, token) = list("fieldSelector=spec.address%3Dh&limit=2").await;
+    assert_eq!(first, ["a", "c"]);
+    let token = token.unwrap();
+    let (rest, token) = list(&format!("fieldSelector=spec.address%3Dh&limit=2&continue={token}")).await;
+    assert_eq!((rest.as_slice(), token), (["e".to_owned()].as_slice(), None));
+    let unknown =
+        cluster.admin(Method::GET, &format!("{TWO}?fieldSelector=spec.host%3Dh"), Value::Null).await;
+    assert_eq!(unknown.message(), "field label not supported: spec.host");
+
+    // One comes into what is watched for, one leaves it, one changes in it, and one is deleted.
+    let patch = async |name: &str, change: Value| {
+        let mut changed = cluster.admin(Method::GET, &format!("{TWO}/{name}"), Value::Null).await.ok();
+        let fields = changed.as_object_mut().unwrap();
+        fields.extend(change.as_object().unwrap().clone());
+        cluster.admin(Method::PUT, &format!("{TWO}/{name}"), changed).await.ok();
+    };
+    patch("b", json!({"spec": {"address": "h"}})).await;
+    patch("c", json!({"spec": {"address": "i"}})).await;
+    let metadata =
+        cluster.admin(Method::GET, &format!("{TWO}/e"), Value::Null).await.ok()["metadata"].clone();
+    let mut labelled = metadata.clone();
+    labelled["labels"] = json!({"x": "y"});
+    patch("e", json!({"metadata": labelled})).await;
+    cluster.admin(Method::DELETE, &format!("{TWO}/a"), Value::Null).await.ok();
+    cluster.admin(Method::DELETE, &format!("{TWO}/d"), Value::Null).await.ok();
+    let watched =
+        |query: &str| format!("{TWO}?watch=true&timeoutSeconds=1&fieldSelector=spec.address%3Dh&{query}");
+    let seen = cluster.watch(&watched(&format!("resourceVersion={begin}"))).await;
+    let told: Vec<(&str, &str, &str)> = seen
+        .iter()
+        .map(|event| {
+            let object = &event["object"];
+            let [kind, name, address] =
+                [&event["type"], &object["metadata"]["name"], &object["spec"]["address"]];
+            (kind.as_str().unwrap(), name.as_str().unwrap(), address.as_str().unwrap())
+        })
+        .collect();
+    let wanted = [
+        ("ADDED", "a", "h"),
+        ("ADDED", "c", "h"),
+        ("ADDED", "e", "h"),
+        ("ADDED", "b", "h"),
+        ("DELETED", "c", "h"),
+        ("MODIFIED", "e", "h"),
+        ("DELETED", "a", "h"),
+    ];
+    assert_eq!(told, wanted);
+    let initial = cluster.watch(&watched("resourceVersion=0")).await;
+    let names: Vec<&Value> = initial.iter().map(|event| &event["object"]["metadata"]["name"]).collect();
+    assert_eq!(names, ["b", "e"]);
+
+    cluster.admin(Method::DELETE, &format!("{TWO}?fieldSelector=spec.address%3Dh"), Value::Null).await.ok();
+    assert_eq!(list("").await.0, ["c"]);
 }

@@ -10,14 +10,15 @@ use kube::api::ListParams;
 use serde::de::DeserializeOwned;
 
 use crate::components::NODES;
-use crate::observer::is_over;
+use crate::observer::{is_over, node_of};
 use crate::users::{QUOTA, SHOP, SMALL};
 
 /// What is not as asked, if anything.
 pub async fn unsettled(client: &Client) -> Option<String> {
     for deployment in list::<Deployment>(client, SHOP).await {
         if !is_deployed(&deployment, deployment.spec.replicas.unwrap_or(1)) {
-            return Some(format!("deployment {} has {:?}", deployment.name(), deployment.status));
+            let pods = list_pods(client, deployment.name()).await;
+            return Some(format!("deployment {} has {:?}; {pods}", deployment.name(), deployment.status));
         }
     }
     for deployment in list::<Deployment>(client, SMALL).await {
@@ -29,7 +30,8 @@ pub async fn unsettled(client: &Client) -> Option<String> {
     }
     for set in list::<StatefulSet>(client, SHOP).await {
         if !is_complete(&set) {
-            return Some(format!("stateful set {} has {:?}", set.name(), set.status));
+            let pods = list_pods(client, set.name()).await;
+            return Some(format!("stateful set {} has {:?}; {pods}", set.name(), set.status));
         }
     }
     for set in list::<DaemonSet>(client, SHOP).await {
@@ -65,6 +67,25 @@ where
 {
     let api = Api::<K>::namespaced(client.clone(), namespace);
     api.list(&ListParams::default()).await.expect("without trouble the server answers").items
+}
+
+/// The pods of an app, where they are and what is known of them.
+async fn list_pods(client: &Client, app: &str) -> String {
+    let pods = list::<Pod>(client, SHOP).await;
+    let of_app = |pod: &&Pod| {
+        pod.metadata.labels.as_ref().and_then(|labels| labels.get("app")) == Some(&app.to_owned())
+    };
+    let tell = |pod: &Pod| {
+        let (meta, node) = (&pod.metadata, node_of(pod));
+        format!(
+            "pod {} made {:?} on {node:?} ends {:?} has {:?}",
+            pod.name(),
+            meta.creation_timestamp,
+            meta.deletion_timestamp,
+            pod.status
+        )
+    };
+    pods.iter().filter(of_app).map(tell).collect::<Vec<_>>().join("; ")
 }
 
 /// The nodes and what keeps pods off them.

@@ -17,6 +17,8 @@ use futures::stream;
 use http::{Method, Request};
 use knarr_api::time::{SharedClock, SharedRandom};
 use knarr_client::{InformerFactory, Selection};
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -45,9 +47,38 @@ struct Api(kube::Client);
 
 impl Api {
     async fn send(&self, method: Method, path: &str, kind: &str, body: &Value) -> Result<(), kube::Error> {
+        self.ask::<IgnoredAny>(method, path, kind, body).await.map(drop)
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: &Value,
+    ) -> Result<T, kube::Error> {
         let request = Request::builder().method(method).uri(path).header("content-type", kind);
         let request = request.body(body.to_string().into_bytes()).map_err(kube::Error::HttpError)?;
-        self.0.request_text(request).await.map(drop)
+        self.0.request(request).await
+    }
+}
+
+/// A condition of a node or a pod.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: Box<str>,
+    status: Box<str>,
+}
+
+impl Condition {
+    fn is_ready(&self) -> bool {
+        &*self.kind == "Ready"
+    }
+
+    fn holds(&self) -> bool {
+        &*self.status == "True"
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{Api, has_code, node_name, number_of};
+use super::{Api, Condition, has_code, node_name, number_of};
 use crate::node::conditions::{self, Health};
 
 const NODES: &str = "/api/v1/nodes";
@@ -56,23 +56,15 @@ struct Status {
     conditions: Vec<Condition>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Condition {
-    #[serde(rename = "type")]
-    kind: Box<str>,
-    status: Box<str>,
-}
-
 knarr_client::cached_by_metadata!(SimNode {
     fn shrink(&mut self) {
-        self.status.conditions.retain(|condition| &*condition.kind == "Ready");
+        self.status.conditions.retain(Condition::is_ready);
     }
 });
 
 impl SimNode {
     fn is_believed(&self) -> bool {
-        self.status.conditions.iter().any(|condition| &*condition.status == "True")
+        self.status.conditions.iter().any(Condition::holds)
     }
 }
 

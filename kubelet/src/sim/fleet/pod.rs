@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Api, CONCURRENCY, has_code, number_of, status};
+use super::{Api, CONCURRENCY, Condition, has_code, number_of, status};
 use crate::sim::state::run_time;
 
 /// 100.64.0.0/10, which is set aside for what is not seen from outside.
@@ -76,12 +76,26 @@ impl Container {
 #[serde(default)]
 struct Status {
     phase: Box<str>,
+    conditions: Vec<Condition>,
+}
+
+/// What is read of the answer to a write.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Written {
+    metadata: Meta,
+}
+
+/// resourceVersions are numbers that grow (KEP-5504).
+fn version(meta: &Meta) -> Option<u64> {
+    meta.resource_version.parse().ok()
 }
 
 knarr_client::cached_by_metadata!(SimPod {
-    /// Only the rule for its end is read of a pod's annotations.
+    /// Only the rule for its end is read of a pod's annotations, and of its conditions whether it is ready.
     fn shrink(&mut self) {
         self.metadata.annotations.retain(|name, _| name == crate::sim::RUN_SECONDS);
+        self.status.conditions.retain(Condition::is_ready);
     }
 });
 
@@ -105,11 +119,18 @@ impl SimPod {
         (!stays).then_some((after, code))
     }
 
+    /// Whether the API has it that the pod is ready.
+    fn is_believed(&self) -> bool {
+        self.status.conditions.iter().any(|condition| condition.is_ready() && condition.holds())
+    }
+
     /// What is to be done with the pod as it is.
     fn due(&self) -> Option<Step> {
         match &*self.status.phase {
             "Succeeded" | "Failed" if self.metadata.deletion_timestamp.is_none() => None,
             _ if self.metadata.deletion_timestamp.is_some() => Some(Step::Remove),
+            // The nodes' controller takes pods for lost when their node was not heard of for a while.
+            "Running" if !self.is_believed() => Some(Step::Contradict),
             "Running" => self.end().map(|(after, code)| Step::End { after, code }),
             _ => Some(Step::Start),
         }
@@ -119,6 +140,7 @@ impl SimPod {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Step {
     Start,
+    Contradict,
     End { after: Duration, code: i32 },
     Remove,
 }
@@ -149,7 +171,7 @@ impl Pods {
 
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let (sender, mut due) = mpsc::unbounded_channel::<Arc<SimPod>>();
-        let nodes = self.nodes;
+        let (nodes, again) = (self.nodes, sender.clone());
         let _subscription = self.informer.subscribe(move |change| {
             let pod = change.object();
             let is_gone = matches!(change, knarr_client::Change::Deleted { .. });
@@ -165,55 +187,66 @@ impl Pods {
             if !self.busy.lock().insert(key.clone()) {
                 continue;
             }
-            let (pods, shutdown) = (self.clone(), shutdown.clone());
+            let (pods, shutdown, again) = (self.clone(), shutdown.clone(), again.clone());
             steps.spawn(async move {
-                shutdown.run_until_cancelled(pods.take(&pod, step)).await;
+                let taken = shutdown.run_until_cancelled(pods.take(&pod, step)).await;
                 pods.busy.lock().remove(&key);
+                // What came meanwhile was passed over. Older news than the step has its own event still to come.
+                if let Some(Some(written)) = taken
+                    && let Some(known) = pods.known(&pod)
+                    && version(&known.metadata).is_some_and(|version| version > written)
+                {
+                    let _stopped = again.send(known);
+                }
             });
         }
         steps.close();
         steps.wait().await;
     }
 
-    /// Tries until the step is taken, or there is nothing left to take it.
-    async fn take(&self, pod: &SimPod, step: Step) {
+    /// Tries until the step is taken, and says which version it made, or there is nothing left to take it.
+    async fn take(&self, pod: &SimPod, step: Step) -> Option<u64> {
         if let Step::End { after, .. } = step {
             tokio::time::sleep(after).await;
         }
         let mut pause = FIRST_RETRY;
         loop {
             match self.attempt(pod, step).await {
-                Err(error) if has_code(&error, 404) => return,
+                Err(error) if has_code(&error, 404) => return None,
                 // Another of its name is there.
-                Err(error) if has_code(&error, 409) && !self.is_there(pod) => return,
+                Err(error) if has_code(&error, 409) && self.known(pod).is_none() => return None,
                 Err(error) => {
                     let (namespace, name) = (&pod.metadata.namespace, &pod.metadata.name);
                     tracing::warn!(%namespace, %name, %error, "simulated pod tries its step again");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LAST_RETRY);
                 }
-                Ok(()) => return,
+                Ok(written) => return version(&written.metadata),
             }
         }
     }
 
-    /// Whether the pod has not been seen to go.
-    fn is_there(&self, pod: &SimPod) -> bool {
-        let known = self.informer.get(pod.namespace(), pod.name());
-        known.is_some_and(|known| known.metadata.uid == pod.metadata.uid)
+    /// The pod as it is now; `None` if it has been seen to go.
+    fn known(&self, pod: &SimPod) -> Option<Arc<SimPod>> {
+        let known = self.informer.get(pod.namespace(), pod.name())?;
+        (known.metadata.uid == pod.metadata.uid).then_some(known)
     }
 
-    async fn attempt(&self, pod: &SimPod, step: Step) -> Result<(), kube::Error> {
+    async fn attempt(&self, pod: &SimPod, step: Step) -> Result<Written, kube::Error> {
         let _permit = self.permits.acquire().await;
         let uid = json!({"uid": &*pod.metadata.uid});
         match step {
             Step::Remove => {
                 let options = json!({"gracePeriodSeconds": 0, "preconditions": uid});
-                self.api.send(Method::DELETE, &pod.path(""), "application/json", &options).await
+                self.api.ask(Method::DELETE, &pod.path(""), "application/json", &options).await
             }
             Step::Start => {
                 let patch =
                     json!({"metadata": uid, "status": status::running(pod, self.address(), self.now())});
+                self.patch(pod, &patch).await
+            }
+            Step::Contradict => {
+                let patch = json!({"metadata": uid, "status": status::ready(pod, self.now())});
                 self.patch(pod, &patch).await
             }
             Step::End { code, .. } => {
@@ -223,9 +256,9 @@ impl Pods {
         }
     }
 
-    async fn patch(&self, pod: &SimPod, patch: &serde_json::Value) -> Result<(), kube::Error> {
+    async fn patch(&self, pod: &SimPod, patch: &serde_json::Value) -> Result<Written, kube::Error> {
         let kind = "application/strategic-merge-patch+json";
-        self.api.send(Method::PATCH, &pod.path("/status"), kind, patch).await
+        self.api.ask(Method::PATCH, &pod.path("/status"), kind, patch).await
     }
 
     fn now(&self) -> Time {
@@ -243,10 +276,14 @@ mod tests {
     use serde_json::Value;
 
     fn due(phase: &str, policy: &str, more: Value) -> Option<Step> {
+        due_if("True", phase, policy, more)
+    }
+
+    fn due_if(ready: &str, phase: &str, policy: &str, more: Value) -> Option<Step> {
         let mut meta = json!({"name": "p", "uid": "u"});
         meta.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         let pod = json!({
-            "metadata": meta, "spec": {"restartPolicy": policy}, "status": {"phase": phase},
+            "metadata": meta, "spec": {"restartPolicy": policy}, "status": {"phase": phase, "conditions": [{"type": "Ready", "status": ready}]},
         });
         serde_json::from_value::<SimPod>(pod).expect("a pod").due()
     }
@@ -262,7 +299,10 @@ mod tests {
         assert_eq!(due("Running", "OnFailure", ends("2")), after(0));
         assert_eq!(due("Running", "OnFailure", ends("2,1")), None);
         assert_eq!(due("Running", "Always", ends("2")), None);
+        assert_eq!(due_if("False", "Running", "Always", json!({})), Some(Step::Contradict));
+        assert_eq!(due_if("False", "Succeeded", "Never", json!({})), None);
         let leaving = json!({"deletionTimestamp": "2024-01-01T00:00:00Z"});
+        assert_eq!(due_if("False", "Running", "Always", leaving.clone()), Some(Step::Remove));
         assert_eq!(due("Running", "Always", leaving.clone()), Some(Step::Remove));
         assert_eq!(due("Succeeded", "Never", leaving), Some(Step::Remove));
         assert_eq!(due("Failed", "Never", json!({})), None);

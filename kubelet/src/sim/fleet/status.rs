@@ -24,6 +24,11 @@ pub fn running(pod: &SimPod, address: Ipv4Addr, now: Time) -> Value {
     })
 }
 
+/// That a pod which runs is ready, whatever was said of it.
+pub fn ready(pod: &SimPod, now: Time) -> Value {
+    json!({"conditions": conditions(pod, true, None, &now)})
+}
+
 pub fn ended(pod: &SimPod, code: i32, now: Time) -> Value {
     let statuses = pod.spec.containers.iter().map(|container| over(container, pod, code, &now));
     json!({
