@@ -3,6 +3,7 @@
 //! A policy says of every request how much is told; each of the request's stages then becomes an event, which goes to
 //! the sinks. Nothing here decides about a request.
 
+mod batch;
 mod event;
 mod file;
 mod policy;
@@ -16,6 +17,7 @@ use http::header::USER_AGENT;
 use http::request::Parts;
 use knarr_api::time::SharedClock;
 
+pub use batch::{Backend, BatchOptions, Batches, Throttle, Undelivered};
 pub use event::{Level, Stage};
 pub use file::{LogFile, LogOptions};
 pub use policy::{Policy, PolicyError};
@@ -31,12 +33,12 @@ const CUT: &str = "...TRUNCATED";
 /// Where requests of this server's own components come from.
 const LOOPBACK: &str = "::1";
 
-/// Takes events. Must not block for long: requests wait for it.
+/// Takes events. Writing must not block for long: requests wait for it.
 pub trait Sink: Send + Sync + std::fmt::Debug + 'static {
     /// `event` is one object of JSON, without a line break.
     fn write(&self, event: &[u8]);
 
-    /// Returns when all events so far are where they belong.
+    /// Returns when all events so far are where they belong. Blocks.
     fn flush(&self) {}
 }
 
@@ -88,7 +90,7 @@ impl Auditor {
         Some(Arc::new(Record::new(self.clone(), rule, event, clock.clone())))
     }
 
-    /// Returns when all events so far are where they belong.
+    /// Returns when all events so far are where they belong. Blocks.
     pub fn flush(&self) {
         self.sinks.iter().for_each(|sink| sink.flush());
     }

@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::MAX_NODES;
 
-pub use api_server::{ApiServer, AuditFlags, EtcdFlags, StoreFlags, StoreKind};
+pub use api_server::{ApiServer, AuditFlags, AuditWebhookFlags, EtcdFlags, StoreFlags, StoreKind, Wait};
 pub use snapshot::{Snapshot, SnapshotCommand};
 pub use store::{Store, StoreCommand};
 

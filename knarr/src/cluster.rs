@@ -1,5 +1,6 @@
 //! A named cluster: where it lives, and which addresses and ports are its own.
 
+mod ending;
 mod lock;
 mod nodes;
 mod registry;

@@ -8,6 +8,7 @@
 
 pub mod agent;
 mod audit;
+mod audit_webhook;
 mod backend;
 mod control_plane;
 mod destroy;

@@ -1,6 +1,8 @@
 //! Field selectors on what only a webhook's conversion shows: the cache has objects as they are stored, where these
 //! fields may be elsewhere or be absent, so that they are looked at in the version that is served.
 
+use std::borrow::Cow;
+
 use knarr_api::status::Status;
 use serde_json::Value;
 
@@ -20,13 +22,13 @@ struct Term {
 impl Term {
     fn matches(&self, object: &Value) -> bool {
         let found = self.path.iter().try_fold(object, |at, key| at.get(&**key));
-        let is_value = match found {
-            Some(Value::String(text)) => **text == *self.value,
-            Some(number @ Value::Number(_)) => number.to_string() == *self.value,
-            Some(Value::Bool(flag)) => flag.to_string() == *self.value,
-            _ => self.value.is_empty(),
+        let text: Cow<'_, str> = match found {
+            Some(Value::String(text)) => text.into(),
+            Some(number @ Value::Number(_)) => number.to_string().into(),
+            Some(Value::Bool(flag)) => flag.to_string().into(),
+            _ => "".into(),
         };
-        is_value == self.equals
+        (text == *self.value) == self.equals
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use crate::figures::line;
+use crate::memory;
 
 const WATCHED: Duration = Duration::from_secs(60);
 /// The kernel counts in hundredths of a second on every architecture that Linux exposes to programs.
@@ -17,7 +18,7 @@ pub fn measure(pid: u32) -> anyhow::Result<()> {
     let used = (ticks(pid)? - before) as f64 / TICKS_PER_SECOND;
     let share = used / WATCHED.as_secs_f64() * 100.0;
     line("idle CPU over 60 s", &format!("{share:.2} % of a core"), "0.3 %");
-    line("idle resident memory", &format!("{:.1} MB", resident(pid)? as f64 / 1e6), "60 MB");
+    line("idle resident memory", &format!("{:.1} MB", memory::resident(pid)? as f64 / 1e6), "60 MB");
     Ok(())
 }
 
@@ -29,11 +30,4 @@ fn ticks(pid: u32) -> anyhow::Result<u64> {
     let mut fields = fields.split_ascii_whitespace().skip(11);
     let mut next = || -> anyhow::Result<u64> { Ok(fields.next().context("a field")?.parse()?) };
     Ok(next()? + next()?)
-}
-
-fn resident(pid: u32) -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("a VmRSS line")?;
-    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kilobytes * 1024)
 }

@@ -1,14 +1,19 @@
-//! What the binary costs, against the budgets of the design: start, idle, pod start, durable creates, size, and what
-//! a large cluster does. It prints and asserts nothing; the figures belong to the machine they were taken on.
+//! What the binary costs, against the budgets of the design: start, idle, pod start, durable creates, reads, watches,
+//! size, and what a large cluster does. It prints and asserts nothing; the figures belong to the machine they were taken on.
 
 mod figures;
+mod http2;
 mod idle;
+mod memory;
 mod pods;
+mod reads;
 mod scale;
 mod start;
+mod watchers;
 mod writes;
 
 use anyhow::Context;
+use http2::Endpoint;
 use knarr_e2e::{Cluster, binary};
 
 fn main() -> anyhow::Result<()> {
@@ -22,16 +27,24 @@ fn main() -> anyhow::Result<()> {
     start::measure()?;
     let cluster = Cluster::start("bench");
     idle::measure(cluster.pid())?;
-    let client = runtime.block_on(connect(&cluster))?;
-    runtime.block_on(pods::measure(&client))?;
-    runtime.block_on(writes::measure(&client, &cluster.data_dir()))?;
-    drop((client, cluster));
+    runtime.block_on(async {
+        let client = connect(&cluster).await?;
+        pods::measure(&client).await?;
+        writes::measure(&client, &cluster.data_dir()).await?;
+        let endpoint = Endpoint::new(&config(&cluster).await?)?;
+        reads::measure(&endpoint, cluster.pid(), writes::FIRST).await?;
+        watchers::measure(&client, &endpoint, cluster.pid()).await
+    })?;
+    drop(cluster);
     runtime.block_on(scale::measure())
 }
 
 /// A client of its own, with the administrator's certificate.
 async fn connect(cluster: &Cluster) -> anyhow::Result<kube::Client> {
+    Ok(kube::Client::try_from(config(cluster).await?)?)
+}
+
+async fn config(cluster: &Cluster) -> anyhow::Result<kube::Config> {
     let kubeconfig = kube::config::Kubeconfig::read_from(cluster.kubeconfig())?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
-    Ok(kube::Client::try_from(config)?)
+    Ok(kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?)
 }

@@ -15,6 +15,9 @@ const CLIENTS: usize = 64;
 const OBJECT: usize = 4096;
 const MEASURED: Duration = Duration::from_secs(5);
 
+/// The name of one of the objects that are made.
+pub const FIRST: &str = "w0-0";
+
 pub async fn measure(client: &kube::Client, data: &Path) -> anyhow::Result<()> {
     let disk = disk(data)?;
     let created = creates(client).await?;

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use super::ending;
+
 fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("server.lock")
 }
@@ -25,8 +27,11 @@ impl Lock {
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file =
             options.open(&path).with_context(|| format!("opening {}: pass --data-dir", path.display()))?;
-        if file.try_lock().is_err() {
-            let holder = read_pid(&mut file).map_or_else(String::new, |pid| format!(" (pid {pid})"));
+        let holder = if file.try_lock().is_ok() { None } else { Some(read_pid(&mut file)) };
+        if let Some(pid) = holder
+            && !(pid.is_some_and(ending::outlast) && file.try_lock().is_ok())
+        {
+            let holder = pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
             bail!("{} is in use by another server{holder}: stop it with `knarr down`", data_dir.display());
         }
         file.rewind()?;
@@ -46,10 +51,14 @@ impl Lock {
         if file.try_lock_shared().is_ok() {
             return Ok(None);
         }
-        match read_pid(&mut file) {
-            Some(pid) => Ok(Some(pid)),
-            None => bail!("{} is locked but names no process", path.display()),
+        let Some(pid) = read_pid(&mut file) else {
+            bail!("{} is locked but names no process", path.display())
+        };
+        // Somebody killed it just now, and wants to go on without it.
+        if ending::outlast(pid) && file.try_lock_shared().is_ok() {
+            return Ok(None);
         }
+        Ok(Some(pid))
     }
 }
 

@@ -105,7 +105,7 @@ pub async fn start(
         Ok(())
     });
 
-    let audit = audit::open(&settings.api_server.audit, &clock)?;
+    let audit = audit::open(&settings.api_server.audit, &clock, &random).await?;
     let config = Config {
         pools: Pools {
             service_ranges: vec![cluster.service_cidr().parse().context("service range")?],
@@ -135,7 +135,7 @@ pub async fn start(
     tasks.spawn("api server", |stop| async move {
         serving.serve(listener, tls, stop).await;
         if let Some(audit) = audit {
-            audit.flush();
+            tokio::task::spawn_blocking(move || audit.flush()).await.context("flushing the audit log")?;
         }
         Ok(())
     });
