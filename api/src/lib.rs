@@ -24,3 +24,4 @@ pub mod status;
 pub mod structural;
 pub mod table;
 pub mod time;
+pub mod version;

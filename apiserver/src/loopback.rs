@@ -7,6 +7,7 @@ use axum::body::Body;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use knarr_api::status::Status;
+use knarr_api::version;
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -75,7 +76,7 @@ impl Loopback {
             .method(method)
             .uri(path)
             .header(header::ACCEPT, "application/json")
-            .header(header::USER_AGENT, "knarr-apiserver");
+            .header(header::USER_AGENT, version::user_agent("kube-apiserver"));
         if body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-/// The Kubernetes version that is served.
-pub const KUBERNETES: &str = "1.37.0";
+pub use knarr_api::version::KUBERNETES;
+use knarr_api::version::architecture;
 
 /// `v1.37.0+knarr.0.1.0`: what `kubectl version` shows, and nodes report.
 pub fn git_version() -> String {
@@ -27,13 +27,4 @@ pub fn document() -> Value {
         "compiler": "rustc",
         "platform": format!("{}/{}", std::env::consts::OS, architecture()),
     })
-}
-
-/// Go's name of the machine's architecture.
-fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
 use hyper_util::rt::TokioExecutor;
+use knarr_api::version;
 use kube::{
     Client, Config,
     client::{Body, ClientBuilder, ConfigExt},
@@ -16,16 +18,20 @@ use tower::{BoxError, Service, ServiceBuilder};
 pub struct Identity {
     pub user: String,
     pub groups: Vec<String>,
+    /// What upstream's program is called that does the same: the manager of the fields that are written.
+    pub program: &'static str,
 }
 
 impl Identity {
-    pub fn user(name: impl Into<String>, groups: &[&str]) -> Self {
-        Self { user: name.into(), groups: groups.iter().map(|&group| group.to_owned()).collect() }
+    /// `program` is upstream's that does the same, such as `kube-scheduler`: the fields it writes are its own.
+    pub fn user(program: &'static str, name: impl Into<String>, groups: &[&str]) -> Self {
+        Self { program, user: name.into(), groups: groups.iter().map(|&group| group.to_owned()).collect() }
     }
 
     /// A service account, with the groups its tokens carry.
-    pub fn service_account(namespace: &str, name: &str) -> Self {
+    pub fn service_account(program: &'static str, namespace: &str, name: &str) -> Self {
         Self {
+            program,
             user: format!("system:serviceaccount:{namespace}:{name}"),
             groups: vec![
                 "system:serviceaccounts".to_owned(),
@@ -34,6 +40,14 @@ impl Identity {
             ],
         }
     }
+}
+
+/// What a program calls itself, as client-go's do: `kubelet/v1.37.0 (linux/amd64)`.
+///
+/// # Panics
+/// If the name has characters that no header may have.
+pub fn user_agent(program: &'static str) -> HeaderValue {
+    HeaderValue::try_from(version::user_agent(program)).expect("programs have plain names")
 }
 
 /// Makes clients for the identities of one process's components.
@@ -108,6 +122,7 @@ pub fn with_certificate(
     let connector =
         hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().build();
     let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
-    let service = ServiceBuilder::new().layer(config.base_uri_layer()).service(http);
+    let headers = config.extra_headers_layer().map_err(failed)?;
+    let service = ServiceBuilder::new().layer(config.base_uri_layer()).layer(headers).service(http);
     Ok(ClientBuilder::new(service, config.default_namespace.clone()).build())
 }

@@ -87,9 +87,12 @@ impl Controllers {
 }
 
 fn identity(account: Account) -> Identity {
+    const PROGRAM: &str = "kube-controller-manager";
     match account {
-        Account::Service(name) => Identity::service_account("kube-system", name),
-        Account::Manager => Identity::user("system:kube-controller-manager", &["system:authenticated"]),
+        Account::Service(name) => Identity::service_account(PROGRAM, "kube-system", name),
+        Account::Manager => {
+            Identity::user(PROGRAM, "system:kube-controller-manager", &["system:authenticated"])
+        }
     }
 }
 

@@ -33,6 +33,9 @@ fn drive(kubectl: &Kubectl, name: &str) {
     assert!(kubectl.ok(&["get", "all"]).contains(&object.replace('/', ".apps/")));
     let described = kubectl.ok(&["describe", &object]);
     assert!(described.contains("ScalingReplicaSet"), "{described}");
+    assert_eq!(managers(kubectl, &["get", &object]), ["kube-controller-manager", "kubectl-create"]);
+    let pods = ["get", "pods", "-l", &format!("app={name}")];
+    assert_eq!(managers(kubectl, &pods), ["kube-controller-manager", "kubelet"]);
     assert!(kubectl.ok(&["logs", &object]).contains("started"));
     assert_eq!(kubectl.ok(&["exec", &object, "--", "echo", "inside"]).trim(), "inside");
 
@@ -53,6 +56,18 @@ fn drive(kubectl: &Kubectl, name: &str) {
     kubectl.ok(&["wait", "--for=condition=Available", &object, "--timeout=60s"]);
     kubectl.ok(&["delete", &object, &format!("service/{name}"), "--timeout=120s"]);
     kubectl.ok(&["wait", "--for=delete", "pod", "-l", &format!("app={name}"), "--timeout=120s"]);
+}
+
+/// Who wrote fields of the object, or of the first of several, by name.
+fn managers(kubectl: &Kubectl, get: &[&str]) -> Vec<String> {
+    let found = kubectl.json(&[get, &["--show-managed-fields"]].concat());
+    let object = found["items"].get(0).unwrap_or(&found);
+    let entries = object["metadata"]["managedFields"].as_array().expect("entries");
+    let names = entries.iter().map(|entry| entry["manager"].as_str().expect("a name").to_owned());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn context(
         remarks: Arc::default(),
         query: Arc::default(),
         dry_run: false,
-        manager: "knarr-apiserver".into(),
+        manager: "kube-apiserver".into(),
     }
 }
 

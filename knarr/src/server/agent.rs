@@ -18,9 +18,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use http::Uri;
+use http::header::USER_AGENT;
 use knarr_api::time::{SeededRandom, SharedClock, SharedRandom, SystemClock};
 use knarr_client::Client;
-use knarr_client::connect::{SharedClient, from_config, with_certificate};
+use knarr_client::connect::{SharedClient, from_config, user_agent, with_certificate};
 use knarr_kubelet::config::ServerTls;
 use kube::config::AuthInfo;
 use nix::sched::{CloneFlags, setns};
@@ -190,6 +191,7 @@ impl Joining {
     fn config(&self, authority: &CertificateDer<'static>) -> kube::Config {
         let mut config = kube::Config::new(self.server.clone());
         config.root_cert = Some(vec![authority.to_vec()]);
+        config.headers = vec![(USER_AGENT, user_agent("kubelet"))];
         config
     }
 }

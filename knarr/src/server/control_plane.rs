@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use http::header::USER_AGENT;
 use jiff::SignedDuration;
 use knarr_api::time::{SeededRandom, SharedClock, SharedRandom, SystemClock};
 use knarr_apiserver::authn::{Anonymous, Headers};
@@ -16,6 +17,7 @@ use knarr_apiserver::security::{self, Standard};
 use knarr_apiserver::server::{ApiServer, Config};
 use knarr_apiserver::stream::TcpDialer;
 use knarr_apiserver::user::UserInfo;
+use knarr_client::connect::user_agent;
 use knarr_client::{Client, ClientFactory, Identity};
 use knarr_controllers::{Controllers, NodesConfig, PodRange, SigningAuthority, TokenSigner};
 use knarr_storage::{Embedded, Store, compact_periodically};
@@ -51,7 +53,7 @@ pub struct ControlPlane {
 
 impl ControlPlane {
     pub fn admin(&self) -> Client {
-        self.client(&Identity::user("kubernetes-admin", &["system:masters"]))
+        self.client(&Identity::user("knarr", "kubernetes-admin", &["system:masters"]))
     }
 }
 
@@ -64,9 +66,13 @@ impl ClientFactory for ControlPlane {
 
 fn client_of(server: &ApiServer, identity: &Identity) -> Client {
     let router = server.as_user(UserInfo::new(identity.user.clone(), identity.groups.clone()));
-    let service = tower::ServiceExt::map_request(router, |request: http::Request<kube::client::Body>| {
-        request.map(axum::body::Body::new)
-    });
+    let agent = user_agent(identity.program);
+    let service =
+        tower::ServiceExt::map_request(router, move |request: http::Request<kube::client::Body>| {
+            let mut request = request.map(axum::body::Body::new);
+            request.headers_mut().insert(USER_AGENT, agent.clone());
+            request
+        });
     knarr_client::connect::in_process(service)
 }
 

@@ -47,7 +47,8 @@ pub async fn start(settings: &NodeSettings, access: Access, tasks: &mut Tasks) -
     let network = settings.network(&access.pod_cidrs)?;
     let pods = RoutedNetwork::open(&network).await.context("preparing the pod network")?;
     let pods = pods.with_proxy(start_services(&network, &access, tasks).await?);
-    let identity = Identity::user(format!("system:node:{}", settings.node_name), &["system:nodes"]);
+    let identity =
+        Identity::user("kubelet", format!("system:node:{}", settings.node_name), &["system:nodes"]);
     let parts = Parts {
         client: access.clients.client(&identity),
         runtime: runtime.clone() as Arc<dyn ContainerRuntime>,
@@ -77,7 +78,7 @@ async fn start_services(
     access: &Access,
     tasks: &mut Tasks,
 ) -> anyhow::Result<ProxyHandle> {
-    let identity = Identity::user("system:knarr:network", &["system:authenticated"]);
+    let identity = Identity::user("kube-proxy", "system:knarr:network", &["system:authenticated"]);
     let client: Client = access.clients.client(&identity);
     let informers = InformerFactory::new(client, access.random.clone());
     let proxy = Proxy::build(network, &informers).context("starting the service proxy")?;

@@ -22,7 +22,8 @@ pub fn config(file: Option<&Path>) -> anyhow::Result<Config> {
 }
 
 pub fn start(config: Config, control_plane: &ControlPlane, tasks: &mut Tasks) {
-    let client = control_plane.client(&Identity::user("system:kube-scheduler", &["system:authenticated"]));
+    let identity = Identity::user("kube-scheduler", "system:kube-scheduler", &["system:authenticated"]);
+    let client = control_plane.client(&identity);
     let (clock, random) = (control_plane.clock.clone(), control_plane.random.clone());
     tasks.spawn("scheduler", |stop| async move {
         let informers = InformerFactory::new(client.clone(), random.clone());

@@ -13,7 +13,8 @@ pub async fn start(control_plane: &ControlPlane, count: u32, tasks: &mut Tasks) 
         return Ok(());
     }
     // One identity for all: they are as much the administrator's as an agent of theirs would be each node's.
-    let client = control_plane.client(&Identity::user("knarr-simulated-nodes", &["system:masters"]));
+    let client =
+        control_plane.client(&Identity::user("kubelet", "knarr-simulated-nodes", &["system:masters"]));
     let fleet = Fleet::new(client, count, control_plane.clock.clone(), control_plane.random.clone());
     fleet.register().await.context("adding simulated nodes")?;
     tasks.spawn("simulated nodes", |stop| async move {

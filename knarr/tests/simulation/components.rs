@@ -90,7 +90,8 @@ fn controllers(parts: &Parts, link: &Arc<Link>, stop: CancellationToken) -> Join
 }
 
 fn scheduler(parts: &Parts, link: &Arc<Link>, stop: CancellationToken) -> JoinHandle<()> {
-    let client = parts.client(&Identity::user("system:kube-scheduler", &["system:authenticated"]), link);
+    let identity = Identity::user("kube-scheduler", "system:kube-scheduler", &["system:authenticated"]);
+    let client = parts.client(&identity, link);
     let (clock, random) = (parts.clock.clone(), parts.random.clone());
     tokio::spawn(async move {
         let informers = InformerFactory::new(client.clone(), random.clone());
@@ -105,7 +106,7 @@ fn scheduler(parts: &Parts, link: &Arc<Link>, stop: CancellationToken) -> JoinHa
 }
 
 fn nodes(parts: &Parts, link: &Arc<Link>, stop: CancellationToken) -> JoinHandle<()> {
-    let client = parts.client(&Identity::user("nodes", &["system:masters"]), link);
+    let client = parts.client(&Identity::user("kubelet", "nodes", &["system:masters"]), link);
     let fleet = Fleet::new(client, NODES, parts.clock.clone(), parts.random.clone());
     tokio::spawn(async move {
         let registered = async {

@@ -112,7 +112,7 @@ impl Servers {
     }
 
     pub fn admin(&self) -> Client {
-        self.client(&Identity::user("kubernetes-admin", &["system:masters"]))
+        self.client(&Identity::user("kubectl", "kubernetes-admin", &["system:masters"]))
     }
 
     fn bootstrap(&self) -> bootstrap::Settings {
