@@ -50,6 +50,28 @@ fn pods_go_on_when_the_server_is_killed_and_are_found_again() {
     assert_eq!(containers(&cluster).len(), 3);
 }
 
+#[test]
+fn pods_that_were_stopped_with_the_cluster_start_again_and_count_it_once() {
+    let cluster = Cluster::start("stopped");
+    let kubectl = cluster.kubectl();
+    kubectl.ok(&["run", "hello", "--image=knarr.local/hello"]);
+    for restarts in 1..=2 {
+        kubectl.ok(&["wait", "pod/hello", "--for=condition=Ready", "--timeout=60s"]);
+        cluster.knarr(&["down", "--pods"]).ok();
+        cluster.up().ok();
+        let counted = format!("--for=jsonpath={{.status.containerStatuses[0].restartCount}}={restarts}");
+        kubectl.ok(&["wait", "pod/hello", &counted, "--timeout=60s"]);
+        kubectl.ok(&[
+            "wait",
+            "pod/hello",
+            "--for=jsonpath={.status.containerStatuses[0].ready}=true",
+            "--timeout=60s",
+        ]);
+        let status = &kubectl.json(&["get", "pod/hello"])["status"]["containerStatuses"][0];
+        assert_eq!(status["restartCount"], restarts, "{status}");
+    }
+}
+
 /// Rounds of the test below, and by how much later the server dies in each.
 const ROUNDS: u32 = 10;
 /// Directories with one entry for each container, sandbox or pod.

@@ -33,11 +33,12 @@ pub fn merge(file: &Path, ours: &str, name: &str) -> anyhow::Result<()> {
         config.insert("apiVersion".into(), "v1".into());
         config.insert("kind".into(), "Config".into());
         config.insert("current-context".into(), name.into());
-        Ok(())
+        Ok(Outcome::Write)
     })
 }
 
-/// Takes the entries called `name` out of `file`.
+/// Takes the entries called `name` out of `file`; a file that says nothing after that goes, as it may not have been
+/// there before.
 pub fn remove(file: &Path, name: &str) -> anyhow::Result<()> {
     if !file.exists() {
         return Ok(());
@@ -50,8 +51,23 @@ pub fn remove(file: &Path, name: &str) -> anyhow::Result<()> {
         if config.get("current-context").and_then(Value::as_str) == Some(name) {
             config.insert("current-context".into(), "".into());
         }
-        Ok(())
+        Ok(if says_nothing(config) { Outcome::Remove } else { Outcome::Write })
     })
+}
+
+fn says_nothing(config: &Mapping) -> bool {
+    config.iter().all(|(key, value)| match value {
+        Value::Sequence(entries) => entries.is_empty(),
+        Value::Mapping(settings) => settings.is_empty(),
+        Value::String(text) => text.is_empty() || matches!(key.as_str(), Some("apiVersion" | "kind")),
+        other => other.is_null(),
+    })
+}
+
+/// What becomes of a changed file.
+enum Outcome {
+    Write,
+    Remove,
 }
 
 fn without(config: &Mapping, list: &str, name: &str) -> anyhow::Result<Vec<Value>> {
@@ -66,7 +82,7 @@ fn without(config: &Mapping, list: &str, name: &str) -> anyhow::Result<Vec<Value
 }
 
 /// Reads, changes and replaces the file in one step. Like kubectl, a file beside it keeps others out meanwhile.
-fn edit(file: &Path, change: impl FnOnce(&mut Mapping) -> anyhow::Result<()>) -> anyhow::Result<()> {
+fn edit(file: &Path, change: impl FnOnce(&mut Mapping) -> anyhow::Result<Outcome>) -> anyhow::Result<()> {
     let shown = file.display();
     // A linked kubeconfig stays a link.
     let file = &std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
@@ -82,7 +98,9 @@ fn edit(file: &Path, change: impl FnOnce(&mut Mapping) -> anyhow::Result<()>) ->
         "" => Mapping::new(),
         text => serde_yaml::from_str(text).with_context(|| format!("{shown} is not a kubeconfig"))?,
     };
-    change(&mut config).with_context(|| format!("{shown} is not a kubeconfig"))?;
+    if let Outcome::Remove = change(&mut config).with_context(|| format!("{shown} is not a kubeconfig"))? {
+        return std::fs::remove_file(file).with_context(|| format!("removing {shown}"));
+    }
     let mut written =
         tempfile::NamedTempFile::new_in(directory).with_context(|| format!("writing {shown}"))?;
     written.write_all(serde_yaml::to_string(&config)?.as_bytes())?;
@@ -128,6 +146,18 @@ mod tests {
 
     fn parse(file: &Path) -> Value {
         serde_yaml::from_str(&std::fs::read_to_string(file).expect("reads")).expect("parses")
+    }
+
+    #[test]
+    fn a_file_that_was_made_for_the_cluster_goes_with_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("config");
+        merge(&file, OURS, "knarr-a").expect("merges");
+        merge(&file, &OURS.replace("knarr-a", "knarr-b"), "knarr-b").expect("merges");
+        remove(&file, "knarr-b").expect("removes");
+        assert!(file.exists(), "another cluster's entries are in it");
+        remove(&file, "knarr-a").expect("removes");
+        assert_eq!(std::fs::read_dir(directory.path()).expect("reads").count(), 0);
     }
 
     #[test]

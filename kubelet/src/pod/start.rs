@@ -16,6 +16,7 @@ use super::spec;
 use crate::agent::Agent;
 use crate::images::PullRequest;
 use crate::images::secrets::Credentials;
+use crate::logs;
 use crate::volumes::Mounted;
 use crate::volumes::manager::MountedVolumes;
 
@@ -171,8 +172,9 @@ impl Starter<'_> {
             let ran = all.flatten().find(|s| s.name == container.name && s.container_id.is_some());
             ran.map(|s| s.restart_count)
         });
-        // Restarted after the machine was: the count goes on from what the API knows.
-        known.flatten().and_then(|count| u32::try_from(count).ok()).map_or(0, |count| count + 1)
+        let Some(known) = known.flatten().and_then(|count| u32::try_from(count).ok()) else { return 0 };
+        // The runtime forgot it, as when the machine was restarted. The API may have counted the loss already.
+        logs::runs(&self.agent.pod_log_dir(self.pod).join(&container.name)).unwrap_or(known + 1)
     }
 
     fn running_target(&self, name: &str) -> Result<String, String> {
