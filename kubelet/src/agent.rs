@@ -20,6 +20,7 @@ use crate::lifecycle::admission;
 use crate::lifecycle::hooks::Hooks;
 use crate::objects::Objects;
 use crate::pod::spec;
+use crate::pod::users::Users;
 use crate::probes::ProbeManager;
 use crate::resize::queue::Queue;
 use crate::resize::{Allocations, ResizeConditions};
@@ -52,6 +53,8 @@ pub struct Agent {
     pub burstable: Burstable,
     pub allocations: Allocations,
     pub resizes: ResizeConditions,
+    /// Ids of pods that do not use the host's.
+    pub users: Users,
     pub resize_queue: Queue,
     pub cpu_rates: Rates,
     /// What the node is short of.

@@ -26,6 +26,7 @@ use crate::node::{self, lease, object, register};
 use crate::objects::Objects;
 use crate::pod::manifests::Manifests;
 use crate::pod::mirror::Mirrors;
+use crate::pod::users::{Users, UsersError};
 use crate::pod::workers::Workers;
 use crate::pod::{cleanup, dns, spec};
 use crate::probes::run::NetworkProber;
@@ -53,6 +54,8 @@ pub enum BuildError {
     Directory { path: String, source: std::io::Error },
     #[error("{0}")]
     Disk(#[from] collect::CollectError),
+    #[error("{0}")]
+    Users(#[from] UsersError),
     #[error("{0}")]
     Server(#[from] crate::server::ServerError),
 }
@@ -153,6 +156,7 @@ impl Kubelet {
             burstable: cgroups::Burstable::default(),
             allocations: Allocations::new(Arc::clone(&config)),
             resizes: ResizeConditions::default(),
+            users: Users::open(Arc::clone(&config))?,
             resize_queue: Queue::default(),
             cpu_rates: Rates::default(),
             pressure: Pressure::default(),

@@ -23,6 +23,7 @@ pub mod security;
 pub mod spec;
 pub mod start;
 pub mod sync;
+pub mod users;
 pub mod waits;
 pub mod worker;
 pub mod workers;

@@ -90,6 +90,42 @@ async fn a_pod_sees_its_volumes_and_environment_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pod_with_its_own_users_reads_its_volumes_and_leaves_nothing() {
+    let node = Node::new().await;
+    let mut secret = Secret {
+        data: Some([("pw".into(), k8s_openapi::ByteString(b"hidden".to_vec()))].into()),
+        ..Secret::default()
+    };
+    secret.metadata.name = Some("secret".into());
+    let secrets: Api<Secret> = Api::namespaced(node.server.client(), "default");
+    secrets.create(&PostParams::default(), &secret).await.expect("created");
+    let script = "tr -s ' ' < /proc/self/uid_map; cat /secret/pw; echo; echo x > /scratch/f; stat -Lc %u /scratch/f \
+                  /secret/pw /etc/hostname /etc/resolv.conf | uniq; echo done > /dev/termination-log; exit 3";
+    let mounts = json!([
+        {"name": "secret", "mountPath": "/secret"},
+        {"name": "scratch", "mountPath": "/scratch", "subPath": "sub"},
+    ]);
+    let more = json!({
+        "restartPolicy": "Never",
+        "hostUsers": false,
+        "hostNetwork": false,
+        "volumes": [
+            {"name": "secret", "secret": {"secretName": "secret", "defaultMode": 0o400}},
+            {"name": "scratch", "emptyDir": {"medium": "Memory"}},
+        ],
+    });
+    node.create("job", script, json!({"volumeMounts": mounts}), more).await;
+    let pod = node.until("job", phase("Failed")).await.expect("there");
+    assert_eq!(log(&node, "job").await, " 0 65536 65536\nhidden\n0\n");
+    let main = &pod.status.expect("reported").container_statuses.expect("reported")[0];
+    let ended = main.state.as_ref().and_then(|s| s.terminated.as_ref()).expect("ended");
+    assert_eq!((ended.exit_code, ended.message.as_deref()), (3, Some("done\n")));
+    node.pods().delete("job", &DeleteParams::default()).await.expect("deleted");
+    node.until("job", |pod: Option<&Pod>| pod.is_none()).await;
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_of_a_config_map_follow_it() {
     let node = Node::new().await;
     let maps: Api<ConfigMap> = Api::namespaced(node.server.client(), "default");

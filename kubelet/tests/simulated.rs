@@ -406,3 +406,23 @@ async fn one_container_may_restart_all_of_them() {
     let last = container(&after, "main").and_then(|c| c.last_state.clone()).expect("it ran before");
     assert_eq!(last.terminated.map(|t| t.exit_code), Some(143));
 }
+
+#[tokio::test(start_paused = true)]
+async fn while_a_pod_ends_the_api_hears_of_each_container_that_has_ended() {
+    let world = World::new().await;
+    let pre_stop = json!({"preStop": {"sleep": {"seconds": 30}}});
+    let spec = json!({"terminationGracePeriodSeconds": 60, "containers": [
+        {"name": "main", "image": "app:1", "lifecycle": pre_stop},
+        {"name": "other", "image": "app:1"},
+    ]});
+    world.create("web", spec).await;
+    world.until("web", ready()).await;
+    world.delete("web").await;
+    let half = is(|pod| {
+        let state = |name| container(pod, name).and_then(|c| c.state.clone()).unwrap_or_default();
+        state("other").terminated.is_some() && state("main").running.is_some()
+    });
+    let pod = world.until("web", half).await.expect("still there");
+    assert_eq!(condition(&pod, "Ready"), "False");
+    world.until("web", gone()).await;
+}

@@ -22,6 +22,7 @@ pub(crate) mod log;
 mod pause;
 pub mod protocol;
 mod server;
+pub(crate) mod stage;
 mod streams;
 pub mod wire;
 

@@ -1,6 +1,7 @@
 //! Real containers, as root.
 
 mod support;
+mod users;
 
 use std::time::Duration;
 

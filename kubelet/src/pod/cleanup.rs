@@ -36,6 +36,7 @@ pub async fn remove_traces(agent: &Agent, pod: &Pod, sandboxes: &[String]) -> Re
         let (pod_dir, logs) = (agent.config.pod_dir(spec::uid(pod)), agent.pod_log_dir(pod));
         remove_directories(vec![pod_dir, logs]).await?;
     }
+    agent.users.release(spec::uid(pod));
     Ok(())
 }
 
@@ -87,8 +88,11 @@ pub async fn remove_orphans(
     remove_orphaned_cgroups(agent, known).await;
     if agent.config.host {
         let paths = orphaned_directories(agent, known);
-        if let Err(error) = remove_directories(paths).await {
-            tracing::warn!(%error, "cannot remove directories of orphaned pods");
+        let uids: Vec<String> =
+            paths.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect();
+        match remove_directories(paths).await {
+            Ok(()) => uids.iter().for_each(|uid| agent.users.release(uid)),
+            Err(error) => tracing::warn!(%error, "cannot remove directories of orphaned pods"),
         }
     }
 }

@@ -7,9 +7,10 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use knarr_client::Api;
 use knarr_network::pod::{AttachOptions, HostPort, PodIdentity, Protocol};
-use knarr_runtime::cri::{self, SandboxConfig, SandboxMetadata, SandboxStatus};
+use knarr_runtime::cri::{self, IdMapping, Namespaces, SandboxConfig, SandboxMetadata, SandboxStatus};
 
 use super::observed;
+use super::users::UsersError;
 use super::{dns, hosts, security, spec};
 use crate::agent::Agent;
 use crate::resources::cgroups;
@@ -20,6 +21,8 @@ pub enum SandboxError {
     Runtime(#[from] cri::Error),
     #[error("rpc error: code = Unknown desc = failed to setup network for sandbox \"{sandbox}\": {source}")]
     Network { sandbox: String, source: knarr_network::pod::Error },
+    #[error("{0}")]
+    Users(#[from] UsersError),
     #[error("{0}")]
     Invalid(String),
 }
@@ -68,14 +71,15 @@ async fn runtime_handler(agent: &Agent, pod: &Pod) -> Result<String, SandboxErro
         .ok_or_else(|| SandboxError::Invalid(format!("RuntimeClass {class:?} not found")))
 }
 
-/// Running a pod as the node's own users though it asked not to would be worse than not running it.
-async fn check_users(agent: &Agent, pod: &Pod, handler: &str) -> Result<(), SandboxError> {
+/// Ids of the pod's own, if it asks for them. Running it as the node's users instead would be worse than not running
+/// it.
+async fn users(agent: &Agent, pod: &Pod, handler: &str) -> Result<Option<IdMapping>, SandboxError> {
     if spec::spec(pod).host_users != Some(false) {
-        return Ok(());
+        return Ok(None);
     }
     let info = agent.runtime.info().await?;
     if info.handlers.iter().any(|(name, features)| name == handler && features.user_namespaces) {
-        return Ok(());
+        return Ok(Some(agent.users.assign(spec::uid(pod))?));
     }
     let who = match handler {
         "" => "runtime".to_owned(),
@@ -88,7 +92,7 @@ async fn check_users(agent: &Agent, pod: &Pod, handler: &str) -> Result<(), Sand
 
 async fn config(agent: &Agent, pod: &Pod, attempt: u32) -> Result<SandboxConfig, SandboxError> {
     let handler = runtime_handler(agent, pod).await?;
-    check_users(agent, pod, &handler).await?;
+    let users = users(agent, pod, &handler).await?;
     let cluster = dns::Cluster { servers: &agent.config.cluster_dns, domain: &agent.config.cluster_domain };
     let (dns, warnings) = dns::config(pod, &agent.dns, cluster);
     for (reason, message) in warnings {
@@ -114,7 +118,7 @@ async fn config(agent: &Agent, pod: &Pod, attempt: u32) -> Result<SandboxConfig,
         dns: Some(dns),
         labels: observed::sandbox_labels(pod),
         annotations: pod.metadata.annotations.clone().unwrap_or_default(),
-        namespaces: security::namespaces(pod, None),
+        namespaces: Namespaces { user: users, ..security::namespaces(pod, None) },
         sysctls,
         cgroup_parent: cgroups::of_pod(&agent.config.cgroup_root, pod),
         runtime_handler: handler,

@@ -264,7 +264,7 @@ impl Worker {
         self.agent.probes.stop_liveness_and_startup(uid);
         let shorter = self.inbox.grace.subscribe();
         let grace = *shorter.borrow();
-        kill::pod(&self.agent, pod, &before, grace, Some(&shorter)).await?;
+        self.kill(pod, &before, grace, &shorter).await?;
         self.agent.probes.remove_pod(uid);
         let mut after = self.observe().await?;
         after.ips.clone_from(&before.ips);
@@ -282,6 +282,28 @@ impl Worker {
         self.agent.weigh_burstable(self.agent.burstable.remove(uid)).await;
         self.agent.status.finish(&pod);
         Ok(())
+    }
+
+    /// Ends the containers. Meanwhile the API hears of each that has ended, and whether the others are still ready: a
+    /// Service sends requests to ending pods as long as they are and nobody else is.
+    async fn kill(
+        &mut self,
+        pod: &Arc<Pod>,
+        before: &Observed,
+        grace: Option<Duration>,
+        shorter: &watch::Receiver<Option<Duration>>,
+    ) -> Result<(), kill::KillError> {
+        let (agent, inbox) = (Arc::clone(&self.agent), Arc::clone(&self.inbox));
+        let killing = kill::pod(&agent, pod, before, grace, Some(shorter));
+        tokio::pin!(killing);
+        loop {
+            tokio::select! {
+                // What both have to say is said by who asked for the end.
+                biased;
+                killed = &mut killing => return killed,
+                () = inbox.wake.notified() => self.publish(pod).await,
+            }
+        }
     }
 
     /// Asks the runtime about the pod.

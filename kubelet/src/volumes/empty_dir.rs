@@ -47,7 +47,7 @@ pub fn medium(pod: &Pod, source: &EmptyDirVolumeSource, node_memory: i64) -> Res
 pub fn set_up(dir: &Path, medium: &Medium, owner: &Ownership) -> Result<(), VolumeError> {
     let fresh = make_open_directory(dir)?;
     if let Some((kind, options)) = mount_options(medium)
-        && !mounts::is_mount_point(dir)?
+        && !mounts::has_own_filesystem(dir)?
     {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(Some(kind), dir, Some(kind), flags, Some(options.as_str()))

@@ -23,8 +23,17 @@ pub fn below(root: &Path) -> Result<Vec<PathBuf>, VolumeError> {
     Ok(found)
 }
 
-pub fn is_mount_point(path: &Path) -> Result<bool, VolumeError> {
-    Ok(below(path)?.iter().any(|found| found == path))
+/// Whether another file system than that of the directory above is mounted here. Cheaper than looking through all
+/// mounts of a node with many pods.
+pub fn has_own_filesystem(path: &Path) -> Result<bool, VolumeError> {
+    use std::os::unix::fs::MetadataExt;
+    let device = |path: &Path| {
+        fs::symlink_metadata(path).map(|found| found.dev()).map_err(VolumeError::io("look at", path))
+    };
+    match path.parent() {
+        Some(parent) => Ok(device(path)? != device(parent)?),
+        None => Ok(true),
+    }
 }
 
 /// Octal escapes of blanks and backslashes.
@@ -52,23 +61,26 @@ fn unescape(text: &str) -> PathBuf {
     PathBuf::from(std::ffi::OsString::from_vec(out))
 }
 
-/// Unmounts everything at or below `root`. Busy mounts are detached: their last user takes them along.
-pub fn unmount_below(root: &Path) -> Result<(), VolumeError> {
-    for path in below(root)? {
-        match umount2(&path, MntFlags::UMOUNT_NOFOLLOW) {
+/// Unmounts everything at or below `root`; `false` when nothing was mounted there. Busy mounts are detached: their last
+/// user takes them along.
+pub fn unmount_below(root: &Path) -> Result<bool, VolumeError> {
+    let mounted = below(root)?;
+    for path in &mounted {
+        match umount2(path, MntFlags::UMOUNT_NOFOLLOW) {
             Ok(()) | Err(nix::Error::EINVAL | nix::Error::ENOENT) => {}
-            Err(nix::Error::EBUSY) => umount2(&path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
-                .map_err(|errno| VolumeError::io("unmount", &path)(errno.into()))?,
+            Err(nix::Error::EBUSY) => umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
+                .map_err(|errno| VolumeError::io("unmount", path)(errno.into()))?,
             Err(errno) => return Err(VolumeError::io("unmount", path)(errno.into())),
         }
     }
-    Ok(())
+    Ok(!mounted.is_empty())
 }
 
 /// Removes a directory tree after its mounts; never follows into a mount that stayed.
 pub fn remove_tree(root: &Path) -> Result<(), VolumeError> {
-    unmount_below(root)?;
-    if let Some(left) = below(root)?.first() {
+    if unmount_below(root)?
+        && let Some(left) = below(root)?.first()
+    {
         return Err(VolumeError::Invalid(format!("{} is still mounted", left.display())));
     }
     match fs::remove_dir_all(root) {

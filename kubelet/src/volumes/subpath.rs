@@ -41,7 +41,7 @@ pub fn bind(volume: &Path, sub_path: &str, target: &Path) -> Result<(), VolumeEr
     let source = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
     let directory = fs::metadata(&source).map_err(VolumeError::io("stat", &source))?.is_dir();
     // A restarted container gets what the path names now.
-    mounts::unmount_below(target)?;
+    let _replaced = mounts::unmount_below(target)?;
     prepare_target(target, directory)?;
     mount(Some(&source), target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
         .map_err(|errno| VolumeError::io("bind", target)(errno.into()))

@@ -151,7 +151,7 @@ impl Builder {
         state::create_private(&directory).map_err(io_error(format!("create {}", directory.display())))?;
         let snapshot = Snapshot::new(&directory);
         let mounted = MountedRoot { root: snapshot.rootfs(), directory };
-        snapshot.mount(self.store(), layers).map_err(io_error("mount the root of a step"))?;
+        snapshot.mount(self.store(), layers, None).map_err(io_error("mount the root of a step"))?;
         Ok(mounted)
     }
 

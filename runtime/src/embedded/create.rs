@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::container::{Container, ContainerRecord, Phase};
 use super::error::{blocking_cri, failed, not_found};
-use super::sandbox::Sandbox;
+use super::sandbox::{PodUsers, Sandbox};
 use super::snapshot::{self, Snapshot};
 use super::spawn::{self, spawn};
 use super::state::{self, Inner, write_json, write_record};
@@ -14,6 +14,7 @@ use crate::image::manifest::RunConfig;
 use crate::image::{Layer, Record};
 use crate::shim::launch::{self, Kind, Launch};
 use crate::shim::protocol::{self, Exit, ProcessId, ShimFile, Started};
+use crate::shim::stage;
 use crate::spec::{self, Input, NamespacePaths, PidNamespace};
 
 const DEFAULT_STOP_SIGNAL: &str = "SIGTERM";
@@ -94,10 +95,13 @@ impl Inner {
         };
         lease.hold(layers.iter().map(|layer| layer.chain_id.clone()));
         let snapshot = Snapshot::new(directory);
-        snapshot.mount(&self.store, &layers).map_err(failed(format!("mount the root of container {id}")))?;
-        let volumes = self.mount_image_volumes(directory, &config)?;
+        let users = sandbox.users();
+        snapshot
+            .mount(&self.store, &layers, users.as_ref())
+            .map_err(failed(format!("mount the root of container {id}")))?;
+        let volumes = self.mount_image_volumes(directory, &config, users.as_ref())?;
         let cgroup = format!("{}/{id}", sandbox.record.config.cgroup_parent.trim_end_matches('/'));
-        let built = spec::build(&Input {
+        let mut built = spec::build(&Input {
             config: &config,
             image: &run,
             rootfs: snapshot.rootfs(),
@@ -136,7 +140,11 @@ impl Inner {
             oom_events: self.cgroups.oom_events(&cgroup).map_err(failed("place the container's cgroup"))?,
             shim_cgroups: self.shim_cgroups.clone(),
             shared_pid_namespace: spec::shares_pid_namespace(&config.security.namespaces.pid),
-            user_namespace: false,
+            users: users.map(|users| {
+                let images = volumes.iter().flatten().map(|volume| volume.files.clone());
+                let unmapped: Vec<PathBuf> = images.chain([sandbox.shm()]).collect();
+                users.launch(&mut built.oci, directory, &unmapped)
+            }),
         };
         let record = ContainerRecord {
             id: id.to_owned(),
@@ -187,6 +195,7 @@ impl Inner {
         &self,
         directory: &Path,
         config: &ContainerConfig,
+        users: Option<&PodUsers>,
     ) -> Result<Vec<Option<ImageVolume>>> {
         let mut volumes = Vec::with_capacity(config.mounts.len());
         for (index, mount) in config.mounts.iter().enumerate() {
@@ -196,7 +205,7 @@ impl Inner {
             };
             let image = self.image(name)?;
             let target = directory.join(format!("image-{index}"));
-            snapshot::mount_image(&self.store, &image.layers, &target)
+            snapshot::mount_image(&self.store, &image.layers, &target, users)
                 .map_err(failed(format!("mount image volume {name}")))?;
             let files = inside(&target, &mount.image_sub_path).map_err(|error| {
                 Error::Invalid(format!("path {:?} of image volume {name}: {error}", mount.image_sub_path))
@@ -236,7 +245,10 @@ impl Inner {
         let id = &container.record.id;
         let doing = || format!("prepare container {id}");
         let directory = self.container_directory(id);
-        Snapshot::new(&directory).mount(&self.store, &container.record.layers).map_err(failed(doing()))?;
+        let users = self.sandbox(&container.record.sandbox_id)?.users();
+        Snapshot::new(&directory)
+            .mount(&self.store, &container.record.layers, users.as_ref())
+            .map_err(failed(doing()))?;
         let resources = &container.record.config.resources;
         self.cgroups.apply(&container.record.cgroup, resources, false).map_err(failed(doing()))?;
         let rules = spec::devices::devices(&container.record.config)?.rules;
@@ -274,6 +286,12 @@ impl Inner {
             std::fs::create_dir_all(rootfs.join(inner)).map_err(failed(doing()))?;
         }
         self.cgroups.create(&cgroup).map_err(failed(doing()))?;
+        let cgroup_path = self.cgroups.full_path(&cgroup).map_err(failed(doing()))?;
+        let mut oci = spec::pause(&sandbox.namespaces(PidNamespace::New), &rootfs, &cgroup_path);
+        let users = sandbox.users();
+        if users.is_some() {
+            open_to_pod(&directory, &rootfs).map_err(failed(doing()))?;
+        }
         let launch = Launch {
             id: sandbox.id().to_owned(),
             kind: Kind::Pause,
@@ -291,10 +309,8 @@ impl Inner {
             oom_events: None,
             shim_cgroups: self.shim_cgroups.clone(),
             shared_pid_namespace: true,
-            user_namespace: false,
+            users: users.map(|users| users.launch(&mut oci, &directory, &[])),
         };
-        let cgroup_path = self.cgroups.full_path(&cgroup).map_err(failed(doing()))?;
-        let oci = spec::pause(&sandbox.namespaces(PidNamespace::New), &rootfs, &cgroup_path);
         write_shim_files(&directory, &oci, &launch).map_err(failed(doing()))?;
         match spawn(self, &directory).await.map_err(failed(doing()))? {
             Started::Running { pid, .. } => ProcessId::of(pid)
@@ -338,6 +354,14 @@ impl Inner {
         std::fs::write(&path, &*filter).map_err(failed("write the seccomp filter"))?;
         Ok(Some(path))
     }
+}
+
+/// The pod's own root may come to the root of its process 1, and that may be mounted.
+fn open_to_pod(directory: &Path, rootfs: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir(directory.join(stage::DIRECTORY))?;
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o711))?;
+    std::fs::set_permissions(rootfs, std::fs::Permissions::from_mode(0o755))
 }
 
 fn pause_cgroup(sandbox: &Sandbox) -> String {

@@ -1,11 +1,16 @@
 //! Namespaces that outlive every process: made on a thread of their own and pinned by a bind mount.
 
+mod holder;
+
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 use rustix::thread::UnshareFlags;
+
+use crate::cri::IdMapping;
+pub use holder::Holder;
 
 /// A kind of namespace that a sandbox pins; the name is that in /proc/PID/ns and of the pin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +18,7 @@ pub enum Kind {
     Network,
     Ipc,
     Uts,
+    User,
 }
 
 impl Kind {
@@ -21,6 +27,7 @@ impl Kind {
             Kind::Network => "net",
             Kind::Ipc => "ipc",
             Kind::Uts => "uts",
+            Kind::User => "user",
         }
     }
 
@@ -29,28 +36,45 @@ impl Kind {
             Kind::Network => UnshareFlags::NEWNET,
             Kind::Ipc => UnshareFlags::NEWIPC,
             Kind::Uts => UnshareFlags::NEWUTS,
+            // Made by a holder, for this thread cannot enter it.
+            Kind::User => UnshareFlags::empty(),
         }
     }
 }
 
 /// Makes the namespaces and pins each at `directory/<name>`. The host name is set in a new UTS namespace, the
-/// loopback is brought up in a new network namespace, and sysctls apply to whichever of them they belong to.
-pub fn pin(directory: &Path, kinds: &[Kind], hostname: &str, sysctls: &[(String, String)]) -> io::Result<()> {
+/// loopback is brought up in a new network namespace, and sysctls apply to whichever of them they belong to. With
+/// `users` a user namespace with these ids, which [`Kind::User`] pins, owns all others.
+pub fn pin(
+    directory: &Path,
+    kinds: &[Kind],
+    users: Option<IdMapping>,
+    hostname: &str,
+    sysctls: &[(String, String)],
+) -> io::Result<()> {
     let (directory, kinds) = (directory.to_owned(), kinds.to_vec());
     let (hostname, sysctls) = (hostname.to_owned(), sysctls.to_vec());
     // A thread of its own: it ends with namespaces that no other work should run in.
     let thread = std::thread::Builder::new().name("namespaces".to_owned());
-    let handle = thread.spawn(move || make(&directory, &kinds, &hostname, &sysctls))?;
+    let handle = thread.spawn(move || make(&directory, &kinds, users, &hostname, &sysctls))?;
     handle.join().map_err(|_| io::Error::other("the thread that makes namespaces panicked"))?
 }
 
-fn make(directory: &Path, kinds: &[Kind], hostname: &str, sysctls: &[(String, String)]) -> io::Result<()> {
+fn make(
+    directory: &Path,
+    kinds: &[Kind],
+    users: Option<IdMapping>,
+    hostname: &str,
+    sysctls: &[(String, String)],
+) -> io::Result<()> {
     let flags = kinds.iter().fold(UnshareFlags::empty(), |flags, kind| flags | kind.flag());
-    if flags.is_empty() {
-        return Ok(());
+    let holder = users.map(|ids| Holder::new(flags, ids)).transpose()?;
+    match &holder {
+        Some(holder) => holder.enter(flags)?,
+        None if flags.is_empty() => return Ok(()),
+        // SAFETY: only namespaces are left, no memory or descriptor table is.
+        None => unsafe { rustix::thread::unshare_unsafe(flags) }?,
     }
-    // SAFETY: only namespaces are left, no memory or descriptor table is.
-    unsafe { rustix::thread::unshare_unsafe(flags) }?;
     if kinds.contains(&Kind::Uts) {
         rustix::system::sethostname(hostname.as_bytes())?;
     }
@@ -63,7 +87,11 @@ fn make(directory: &Path, kinds: &[Kind], hostname: &str, sysctls: &[(String, St
     for kind in kinds {
         let pin = directory.join(kind.name());
         File::create(&pin)?;
-        rustix::mount::mount_bind(format!("/proc/thread-self/ns/{}", kind.name()), &pin)?;
+        let made = match (&holder, kind) {
+            (Some(holder), Kind::User) => holder.user_namespace(),
+            _ => PathBuf::from(format!("/proc/thread-self/ns/{}", kind.name())),
+        };
+        rustix::mount::mount_bind(made, &pin)?;
         // Not copied into the mount namespaces of containers, where it would keep the namespace alive.
         rustix::mount::mount_change(&pin, MountPropagationFlags::PRIVATE)?;
     }

@@ -1,6 +1,7 @@
 //! Pod sandboxes: pinned namespaces and the files every container of the pod sees. No process, unless the pod
 //! shares its process namespace.
 
+use std::ffi::CString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use super::snapshot::unmount;
 use super::state::{self, Inner, write_record};
 use crate::cri::*;
 use crate::shim::protocol::ProcessId;
+use crate::shim::{launch, stage};
 use crate::spec::{NamespacePaths, PidNamespace, SandboxMount};
 
 /// `<root>/sandboxes/<id>.json`.
@@ -28,6 +30,27 @@ pub struct SandboxRecord {
     pub stopped: bool,
     /// Process 1 of a shared process namespace.
     pub pause: Option<ProcessId>,
+}
+
+/// The user namespace of a pod that does not use the host's.
+#[derive(Debug, Clone)]
+pub struct PodUsers {
+    /// Where it is pinned.
+    pub namespace: PathBuf,
+    pub ids: IdMapping,
+}
+
+impl PodUsers {
+    /// What the shim of a container in `directory` is told; changes the spec accordingly.
+    pub fn launch(
+        self,
+        oci: &mut serde_json::Value,
+        directory: &Path,
+        unmapped: &[PathBuf],
+    ) -> launch::Users {
+        let sources = stage::redirect(oci, directory, unmapped);
+        launch::Users { namespace: self.namespace, host_id: self.ids.host_id, sources }
+    }
 }
 
 #[derive(Debug)]
@@ -66,6 +89,9 @@ impl Sandbox {
         }
         if namespaces.ipc != NamespaceMode::Node {
             kinds.push(Kind::Ipc);
+        }
+        if namespaces.user.is_some() {
+            kinds.push(Kind::User);
         }
         kinds
     }
@@ -109,22 +135,32 @@ impl Sandbox {
             network: self.pin(Kind::Network),
             ipc: self.pin(Kind::Ipc),
             uts: self.pin(Kind::Uts),
-            user: None,
+            user: self.pin(Kind::User),
             pid: target,
         }
     }
 
+    /// The pod's own user namespace, if it has one.
+    pub fn users(&self) -> Option<PodUsers> {
+        let (namespace, ids) = (self.pin(Kind::User)?, self.record.config.namespaces.user?);
+        Some(PodUsers { namespace, ids })
+    }
+
     /// Files of the pod that its containers see.
     pub fn mounts(&self) -> Vec<SandboxMount> {
-        let shm = match self.record.config.namespaces.ipc {
-            NamespaceMode::Node => PathBuf::from("/dev/shm"),
-            _ => self.directory.join("shm"),
-        };
         vec![
-            SandboxMount { source: shm, destination: "/dev/shm" },
+            SandboxMount { source: self.shm(), destination: "/dev/shm" },
             SandboxMount { source: self.directory.join("resolv.conf"), destination: "/etc/resolv.conf" },
             SandboxMount { source: self.directory.join("hostname"), destination: "/etc/hostname" },
         ]
+    }
+
+    /// The pod's shared memory.
+    pub fn shm(&self) -> PathBuf {
+        match self.record.config.namespaces.ipc {
+            NamespaceMode::Node => PathBuf::from("/dev/shm"),
+            _ => self.directory.join("shm"),
+        }
     }
 
     /// The name containers see.
@@ -141,15 +177,15 @@ impl Sandbox {
         write_file(&self.directory.join("hostname"), &format!("{hostname}\n"))?;
         write_file(&self.directory.join("resolv.conf"), &resolv_conf(config.dns.as_ref())?)?;
         if config.namespaces.ipc != NamespaceMode::Node {
-            mount_shm(&self.directory.join("shm"))?;
+            mount_shm(&self.directory.join("shm"), config.namespaces.user.map_or(0, |ids| ids.host_id))?;
         }
         let sysctls: Vec<(String, String)> = config.sysctls.clone().into_iter().collect();
-        namespaces::pin(&self.directory, &self.kinds(), hostname, &sysctls)
+        namespaces::pin(&self.directory, &self.kinds(), config.namespaces.user, hostname, &sysctls)
     }
 
     /// Releases namespaces; what is released already is fine.
     fn release(&self) -> io::Result<()> {
-        [Kind::Network, Kind::Ipc, Kind::Uts]
+        [Kind::Network, Kind::Ipc, Kind::Uts, Kind::User]
             .into_iter()
             .try_for_each(|kind| namespaces::unpin(&self.directory.join(kind.name())))
     }
@@ -192,10 +228,12 @@ fn resolv_conf(dns: Option<&DnsConfig>) -> io::Result<String> {
     Ok(text)
 }
 
-fn mount_shm(target: &Path) -> io::Result<()> {
+/// `owner` is the pod's root.
+fn mount_shm(target: &Path, owner: u32) -> io::Result<()> {
     std::fs::create_dir_all(target)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    Ok(rustix::mount::mount("shm", target, "tmpfs", flags, c"mode=1777,size=65536k")?)
+    let options = CString::new(format!("mode=1777,size=65536k,uid={owner},gid={owner}"))?;
+    Ok(rustix::mount::mount("shm", target, "tmpfs", flags, options.as_c_str())?)
 }
 
 impl Inner {

@@ -1,12 +1,17 @@
 //! A container's root: its image's layers below a writable layer of its own.
 
+mod mapped;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
+use super::sandbox::PodUsers;
 use crate::image::Layer;
 use crate::image::Store;
+use crate::shim::stage;
+use mapped::Overlay;
 
 /// Directories of one snapshot, all in the container's directory.
 #[derive(Debug, Clone)]
@@ -27,19 +32,25 @@ impl Snapshot {
         self.directory.join("upper")
     }
 
-    /// Mounts it, unless it is mounted. `layers` count from the bottom.
-    pub fn mount(&self, store: &Store, layers: &[Layer]) -> io::Result<()> {
+    /// Where the layers of a container with users of its own are shown.
+    fn stage(&self) -> PathBuf {
+        self.directory.join(stage::DIRECTORY)
+    }
+
+    /// Mounts it, unless it is mounted. `layers` count from the bottom; their files belong to the same ids of `users`,
+    /// if the container has some of its own.
+    pub fn mount(&self, store: &Store, layers: &[Layer], users: Option<&PodUsers>) -> io::Result<()> {
         for name in ["rootfs", "upper", "work"] {
-            match std::fs::create_dir(self.directory.join(name)) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                _ => {}
-            }
+            create_if_missing(&self.directory.join(name))?;
         }
         if self.is_mounted() {
             return Ok(());
         }
         // What a program sees as / should not be ours alone to enter.
-        self.inherit_root(store, layers)?;
+        self.inherit_root(store, layers, users)?;
+        if let Some(users) = users {
+            return self.mount_mapped(store, layers, users);
+        }
         let name = self.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let up = format!("../containers/{name}");
         let lower: Vec<String> = layers.iter().rev().map(|layer| format!("{}/fs", layer.key())).collect();
@@ -56,12 +67,36 @@ impl Snapshot {
         mount_from(&store.layers_directory(), &self.rootfs(), &options, MountFlags::empty())
     }
 
+    fn mount_mapped(&self, store: &Store, layers: &[Layer], users: &PodUsers) -> io::Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        // The pod's root comes in by way of a namespace where the directories above are hidden.
+        std::fs::set_permissions(&self.directory, std::fs::Permissions::from_mode(0o711))?;
+        create_if_missing(&self.stage())?;
+        let (upper, work) = (self.upper(), self.directory.join("work"));
+        mapped::mount(&Overlay {
+            users: &users.namespace,
+            layers: mapped_layers(store, layers, 1)?,
+            options: format!(
+                "redirect_dir=off,metacopy=off,upperdir={},workdir={},",
+                upper.display(),
+                work.display()
+            ),
+            flags: MountFlags::empty(),
+            stage: self.stage(),
+            target: &self.rootfs(),
+        })
+    }
+
     /// Mode and owner of / are those of the topmost layer.
-    fn inherit_root(&self, store: &Store, layers: &[Layer]) -> io::Result<()> {
+    fn inherit_root(&self, store: &Store, layers: &[Layer], users: Option<&PodUsers>) -> io::Result<()> {
         use std::os::unix::fs::{MetadataExt, PermissionsExt};
-        let Some(top) = layers.last() else { return Ok(()) };
+        let first = users.map_or(0, |users| users.ids.host_id);
+        let Some(top) = layers.last() else {
+            return std::os::unix::fs::chown(self.upper(), Some(first), Some(first));
+        };
         let metadata = std::fs::metadata(store.layer_files(top))?;
-        std::os::unix::fs::chown(self.upper(), Some(metadata.uid()), Some(metadata.gid()))?;
+        let shown = |id: u32| Some(first.saturating_add(id));
+        std::os::unix::fs::chown(self.upper(), shown(metadata.uid()), shown(metadata.gid()))?;
         std::fs::set_permissions(self.upper(), std::fs::Permissions::from_mode(metadata.mode() & 0o7777))
     }
 
@@ -76,9 +111,42 @@ impl Snapshot {
     }
 }
 
-/// An image's files, read-only, for an image volume.
-pub fn mount_image(store: &Store, layers: &[Layer], target: &Path) -> io::Result<()> {
+fn create_if_missing(directory: &Path) -> io::Result<()> {
+    match std::fs::create_dir(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Directories of layers, topmost first, and at least so many as overlayfs wants.
+fn mapped_layers(store: &Store, layers: &[Layer], least: usize) -> io::Result<Vec<PathBuf>> {
+    let mut directories: Vec<PathBuf> = layers.iter().rev().map(|layer| store.layer_files(layer)).collect();
+    let empty = store.root().join("empty");
+    while directories.len() < least {
+        std::fs::create_dir_all(&empty)?;
+        directories.push(empty.clone());
+    }
+    Ok(directories)
+}
+
+/// An image's files, read-only, for an image volume below a container's directory.
+pub fn mount_image(
+    store: &Store,
+    layers: &[Layer],
+    target: &Path,
+    users: Option<&PodUsers>,
+) -> io::Result<()> {
     std::fs::create_dir_all(target)?;
+    if let Some((users, container)) = users.zip(target.parent()) {
+        return mapped::mount(&Overlay {
+            users: &users.namespace,
+            layers: mapped_layers(store, layers, 2)?,
+            options: String::new(),
+            flags: MountFlags::RDONLY,
+            stage: container.join(stage::DIRECTORY),
+            target,
+        });
+    }
     let mut lower: Vec<String> = layers.iter().rev().map(|layer| format!("{}/fs", layer.key())).collect();
     // overlayfs without a writable layer needs two.
     std::fs::create_dir_all(store.root().join("empty"))?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
+use rustix::thread::UnshareFlags;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -13,10 +14,11 @@ use super::config::Config;
 use super::container::Container;
 use super::error::{blocking_cri, failed, not_found};
 use super::events::Events;
+use super::namespaces::Holder;
 use super::sandbox::Sandbox;
 use super::spawn;
 use crate::cgroup::Cgroups;
-use crate::cri::{HandlerFeatures, Result, RuntimeInfo};
+use crate::cri::{HandlerFeatures, IdMapping, Result, RuntimeInfo};
 use crate::image::{Puller, Store};
 
 /// The cgroup of the shims themselves, below the prefix.
@@ -34,6 +36,8 @@ pub struct Inner {
     /// The shim's program on a mount that cannot be written, where the kernel can make one.
     pub shim_program: Option<OwnedFd>,
     pub shim_cgroups: Vec<PathBuf>,
+    /// Pods can have users of their own.
+    user_namespaces: bool,
 }
 
 impl Inner {
@@ -66,6 +70,7 @@ impl Inner {
             sandboxes: RwLock::default(),
             containers: RwLock::default(),
             shim_cgroups,
+            user_namespaces: can_map_users(&config.root),
             config,
         })
     }
@@ -130,7 +135,8 @@ impl Inner {
                 missing.join(", ")
             )
         };
-        let features = HandlerFeatures { recursive_read_only_mounts: true, user_namespaces: false };
+        let features =
+            HandlerFeatures { recursive_read_only_mounts: true, user_namespaces: self.user_namespaces };
         Ok(RuntimeInfo {
             name: "knarr".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -139,6 +145,16 @@ impl Inner {
             handlers: vec![(String::new(), features)],
         })
     }
+}
+
+/// Whether the kernel makes user namespaces, and shows layers' files with their ids.
+fn can_map_users(root: &Path) -> bool {
+    let some = IdMapping { host_id: 1 << 16, length: 1 << 16 };
+    let attempt = || {
+        let mount = crate::sys::detached_mount(root, false)?;
+        Holder::new(UnshareFlags::empty(), some)?.can_map(std::os::fd::AsFd::as_fd(&mount))
+    };
+    attempt().inspect_err(|error| tracing::info!(%error, "pods cannot have users of their own here")).is_ok()
 }
 
 pub fn entries(directory: &Path) -> std::io::Result<Vec<PathBuf>> {

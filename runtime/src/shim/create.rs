@@ -127,6 +127,9 @@ fn build(
     set_oom_score(launch.process.oom_score_adj.unwrap_or(0));
     let mut diagnostics = Diagnostics::new()?;
     diagnostics.collect()?;
+    if let Some(users) = &launch.users {
+        super::stage::enter(directory, users)?;
+    }
     let build = || -> Result<i32, LibcontainerError> {
         let mut builder = ContainerBuilder::new(launch.id.clone(), SyscallType::Linux)
             .with_executor(payload)

@@ -25,8 +25,29 @@ pub struct Launch {
     /// The process namespace is not the container's own, so that its processes survive their init and must be
     /// killed through the cgroup.
     pub shared_pid_namespace: bool,
-    /// The container lives in a user namespace of its own.
-    pub user_namespace: bool,
+    /// The container lives in its pod's user namespace.
+    pub users: Option<Users>,
+}
+
+/// A user namespace to create the container in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Users {
+    /// The namespace, as a file of nsfs.
+    pub namespace: PathBuf,
+    /// Which id of the host its root is.
+    pub host_id: u32,
+    /// What config.json names by [`super::stage::path`], by number.
+    pub sources: Vec<Source>,
+}
+
+/// A file or directory of the host that the container's root could not reach by its path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    pub path: PathBuf,
+    /// With everything mounted below it.
+    pub recursive: bool,
+    /// Owners are shown as ids of the user namespace.
+    pub mapped: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

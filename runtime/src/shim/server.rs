@@ -186,8 +186,9 @@ impl Shim {
             (self.output(Stream::Stdout)?, self.output(Stream::Stderr)?)
         };
         // A program that opens /dev/stdout needs to own what is behind it.
-        let owner = rustix::process::Uid::from_raw(self.launch.process.uid);
-        if self.launch.kind == Kind::Container && !self.launch.user_namespace {
+        let first = self.launch.users.as_ref().map_or(0, |users| users.host_id);
+        let owner = rustix::process::Uid::from_raw(first.saturating_add(self.launch.process.uid));
+        if self.launch.kind == Kind::Container {
             for pipe in [&stdout, &stderr] {
                 rustix::fs::fchown(pipe, Some(owner), None).map_err(stdio::Error::from)?;
             }

@@ -118,7 +118,7 @@ impl Shim {
         let target = exec::Target {
             pidfd: &init.pidfd,
             cgroups: &self.launch.cgroups,
-            user_namespace: self.launch.user_namespace,
+            user_namespace: self.launch.users.is_some(),
         };
         let pid = exec::exec(&target, process, self.filter.as_deref(), stdio)?;
         self.execs.push(ExecProcess { exec: name, pid, exit_code: None });
