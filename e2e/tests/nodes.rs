@@ -84,8 +84,8 @@ fn pods_on_two_nodes_reach_each_other_in_every_way_and_delete_leaves_nothing() {
     let address = &nodes[1].1;
     let range = &address[..address.rfind('.').expect("an IPv4 address") + 1];
     assert!(!links.contains(&format!("inet {range}")), "the nodes' link is left: {links}");
-    let namespaces = run(Command::new("ls").arg("/run/netns")).stdout;
-    assert!(!namespaces.contains(&cluster.name), "a namespace is left: {namespaces}");
+    let mounts = run(Command::new("findmnt").args(["-rno", "TARGET"])).ok();
+    assert!(!mounts.contains(&cluster.name), "a namespace is left: {mounts}");
     assert!(!cluster.data_dir().exists(), "the data directory is left");
     let tables = run(Command::new("nft").args(["list", "tables"])).ok();
     assert!(!tables.contains(&cluster.name), "{tables}");

@@ -172,7 +172,7 @@ mod tests {
         let nodes = cluster.further_nodes().expect("nodes");
         assert_eq!(nodes.len(), 2);
         assert_eq!(nodes[1].data_dir, Path::new("/data/nodes/3"));
-        assert_eq!(nodes[1].member.netns, Path::new("/run/netns/knarr-a.3"));
+        assert_eq!(nodes[1].member.netns, Path::new("/data/nodes/3/netns"));
         assert_eq!(nodes[1].member.address.to_string(), "10.232.0.3");
         assert!(nodes[0].name.ends_with("-2") && nodes[0].name != nodes[1].name);
     }

@@ -20,6 +20,7 @@ const UPDATES: u32 = 200;
 
 fn config(dir: &std::path::Path) -> Config {
     Config {
+        tunnel: "bench".into(),
         cluster: "bench".into(),
         node_name: "node".into(),
         node_ips: Vec::new(),

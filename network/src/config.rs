@@ -7,10 +7,13 @@ use ipnet::IpNet;
 
 /// The network of one node of one cluster. Several clusters on one machine
 /// differ in `cluster`, and in their ranges and `masquerade_mark`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
     /// The cluster's name (`--name`); part of every name put into the kernel.
     pub cluster: String,
+    /// What the cluster calls itself on all its nodes: they agree on the number
+    /// of the tunnel between them by it.
+    pub tunnel: String,
     /// The Node object's name.
     pub node_name: String,
     /// Addresses of the node, primary first. Empty on a machine that has none

@@ -1,6 +1,6 @@
 //! The further nodes of a cluster on this machine: each in a network namespace, with an agent process of its own.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use ipnet::Ipv4Net;
@@ -8,9 +8,6 @@ use knarr_network::lan::{Lan, Member};
 
 use super::Cluster;
 use crate::server::machine;
-
-/// Where `ip netns` looks, so that `ip netns exec` works for a node too.
-const NAMESPACES: &str = "/run/netns";
 
 /// More do not fit into the range of the shared link.
 pub const MAX_NODES: u8 = 200;
@@ -44,13 +41,11 @@ impl Cluster {
         let (host, lan) = (machine::node_name()?, self.lan()?);
         let node = |number: u8| {
             let instance = format!("{}.{number}", self.name);
-            let netns = Path::new(NAMESPACES).join(format!("knarr-{instance}"));
-            LocalNode {
-                name: format!("{host}-{number}"),
-                data_dir: self.nodes_dir().join(number.to_string()),
-                member: Member { netns, address: lan.address(number) },
-                instance,
-            }
+            let data_dir = self.nodes_dir().join(number.to_string());
+            // Not in /run/netns: the first `ip netns add` of a machine binds that directory over itself, and what was
+            // mounted in it before cannot be unmounted any more.
+            let member = Member { netns: data_dir.join("netns"), address: lan.address(number) };
+            LocalNode { name: format!("{host}-{number}"), data_dir, member, instance }
         };
         Ok((2..=self.nodes).map(node).collect())
     }

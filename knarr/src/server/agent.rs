@@ -215,6 +215,7 @@ fn settings(
     };
     Ok(NodeSettings {
         cluster: args.name.clone().unwrap_or_else(|| facts.cluster_name.clone()),
+        tunnel: facts.cluster_name.clone(),
         node_name: joining.node.clone(),
         node_ips: joining.addresses.clone(),
         program: std::env::current_exe().context("finding knarr's own program")?,

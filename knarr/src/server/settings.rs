@@ -66,6 +66,7 @@ impl Settings {
         let parse = |range: String| range.parse().with_context(|| format!("range {range}"));
         Ok(NodeSettings {
             cluster: self.cluster.name.clone(),
+            tunnel: self.cluster.name.clone(),
             node_name: self.node_name.clone(),
             node_ips: self.node_ips.clone(),
             program: self.program.clone(),
@@ -89,6 +90,8 @@ impl Settings {
 pub struct NodeSettings {
     /// The cluster's name; part of every name that the node puts into the kernel.
     pub cluster: String,
+    /// What the cluster calls itself on all its nodes.
+    pub tunnel: String,
     pub node_name: String,
     /// The node's addresses, the primary one first; empty on a machine that only has loopback.
     pub node_ips: Vec<IpAddr>,
@@ -118,6 +121,7 @@ impl NodeSettings {
         let parse = |range: &String| range.parse().with_context(|| format!("pod range {range}"));
         Ok(NetworkConfig {
             cluster: self.cluster.clone(),
+            tunnel: self.tunnel.clone(),
             node_name: self.node_name.clone(),
             node_ips: self.node_ips.clone(),
             cluster_cidrs: self.cluster_cidrs.clone(),

@@ -29,6 +29,7 @@ pub struct Error {
 /// The routing table of one node.
 pub struct Table {
     config: Config,
+    namespace: Namespace,
     route: Connection<Route>,
     tunnel: Tunnel,
 }
@@ -38,14 +39,24 @@ impl Table {
         let failed = |source| Error { step: "open the node's network".to_owned(), source };
         let namespace = Namespace::open(config.netns.as_deref()).map_err(failed)?;
         let route = namespace.route().map_err(failed)?;
-        Ok(Self { tunnel: Tunnel::of(&config.cluster), config: config.clone(), route })
+        Ok(Self { tunnel: Tunnel::of(config), config: config.clone(), namespace, route })
     }
 
     /// Makes the routes equal to `peers`.
     pub async fn apply(&self, peers: &Peers) -> Result<(), Error> {
+        let mut tunnel = None;
         for (range, node) in peers {
             let failed = |source| Error { step: format!("route {range} by node {node}"), source };
-            self.add(*range, *node).await.map_err(failed)?;
+            let way = self.route.lookup_route(*node).await.map_err(failed)?;
+            let tunnel = match tunnel {
+                Some(made) => made,
+                None => *tunnel.insert(self.ensure_tunnel(*node, way.oif()).await.map_err(failed)?),
+            };
+            match way.oif() {
+                Some(link) if way.gateway().is_none() => self.add_route(*range, *node, link, false).await,
+                _ => self.add_far(*range, *node, tunnel).await,
+            }
+            .map_err(failed)?;
         }
         let failed = |source| Error { step: "remove old routes".to_owned(), source };
         self.remove(|range| !peers.contains_key(&range)).await.map_err(failed)
@@ -57,16 +68,9 @@ impl Table {
         self.tunnel.destroy(&self.route).await.map_err(failed)
     }
 
-    async fn add(&self, range: IpNet, node: IpAddr) -> Result<(), nlink::Error> {
-        let way = self.route.lookup_route(node).await?;
-        match way.oif() {
-            Some(link) if way.gateway().is_none() => self.add_route(range, node, link, false).await,
-            _ => {
-                let index = self.ensure_tunnel(node, way.oif()).await?;
-                self.tunnel.add_peer(&self.route, index, range, node).await?;
-                self.add_route(range, range.network(), index, true).await
-            }
-        }
+    async fn add_far(&self, range: IpNet, node: IpAddr, tunnel: u32) -> Result<(), nlink::Error> {
+        self.tunnel.add_peer(&self.route, tunnel, range, node).await?;
+        self.add_route(range, range.network(), tunnel, true).await
     }
 
     async fn ensure_tunnel(&self, node: IpAddr, uplink: Option<u32>) -> Result<u32, nlink::Error> {
@@ -77,7 +81,12 @@ impl Table {
             Some(index) => self.route.get_link_by_index(index).await?.and_then(|link| link.mtu()),
             None => None,
         };
-        self.tunnel.ensure(&self.route, own, &self.config.pod_cidrs, mtu.unwrap_or(DEFAULT_MTU)).await
+        let mtu = mtu.unwrap_or(DEFAULT_MTU);
+        let index = self.tunnel.ensure(&self.route, own, &self.config.pod_cidrs, mtu).await?;
+        // Packets may come by the tunnel whose answers go another way; strict reverse paths would drop them.
+        let filter = format!("net/ipv4/conf/{}/rp_filter", self.tunnel.link);
+        self.namespace.set_sysctl(&filter, "2").map_err(nlink::Error::from)?;
+        Ok(index)
     }
 
     async fn add_route(&self, range: IpNet, by: IpAddr, link: u32, onlink: bool) -> Result<(), nlink::Error> {

@@ -1,4 +1,5 @@
-//! The VXLAN link of a cluster, made when a node is not on our layer 2.
+//! The VXLAN link of a cluster. Every node that has others has it: one of them
+//! may need it to reach us, even where we need none to answer.
 
 use std::net::IpAddr;
 
@@ -11,12 +12,15 @@ use nlink::netlink::neigh::Neighbor;
 
 use ipnet::IpNet;
 
+use crate::config::Config;
+
 /// The port Linux itself has always used, as flannel does.
 const PORT: u16 = 8472;
 /// Outer headers: Ethernet, IPv6 (the larger), UDP, VXLAN.
 const OVERHEAD: u32 = 14 + 40 + 8 + 8;
 
-/// Names and numbers of one cluster's tunnel, the same on all its nodes.
+/// One cluster's tunnel: its link is named after what this node calls the
+/// cluster, its number is the same on all nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tunnel {
     pub link: String,
@@ -24,11 +28,9 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    pub fn of(cluster: &str) -> Self {
-        let hash = cluster
-            .bytes()
-            .fold(0x811c_9dc5u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-        Self { link: format!("knvx{hash:08x}"), vni: hash & 0x00ff_ffff }
+    pub fn of(config: &Config) -> Self {
+        let link = format!("knvx{:08x}", hash(config.cluster.as_bytes()));
+        Self { link, vni: hash(config.tunnel.as_bytes()) & 0x00ff_ffff }
     }
 
     /// The link's index; makes it if need be.
@@ -85,16 +87,17 @@ impl Tunnel {
     }
 }
 
+/// FNV-1a.
+fn hash(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
 /// The hardware address of a node's end, from its address: nobody has to be
 /// told.
 fn hardware_address(node: IpAddr) -> [u8; 6] {
     let last: [u8; 4] = match node {
         IpAddr::V4(v4) => v4.octets(),
-        IpAddr::V6(v6) => u32::to_be_bytes(
-            v6.octets()
-                .iter()
-                .fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)),
-        ),
+        IpAddr::V6(v6) => hash(&v6.octets()).to_be_bytes(),
     };
     [0x02, 0x6b, last[0], last[1], last[2], last[3]]
 }
@@ -105,9 +108,13 @@ mod tests {
 
     #[test]
     fn names_fit_the_kernel_and_differ_by_cluster() {
-        let (a, b) = (Tunnel::of("default"), Tunnel::of("other"));
+        let of = |cluster: &str, tunnel: &str| {
+            Tunnel::of(&Config { cluster: cluster.into(), tunnel: tunnel.into(), ..Config::default() })
+        };
+        let (a, b, c) = (of("default", "default"), of("other", "other"), of("here", "default"));
         assert!(a.link.len() <= 15 && a.vni < 1 << 24);
-        assert_ne!(a, b);
+        assert!(a.link != b.link && a.vni != b.vni);
+        assert!(a.link != c.link && a.vni == c.vni, "nodes of a cluster may call it what they like");
         assert_ne!(
             hardware_address(IpAddr::from([192, 0, 2, 1])),
             hardware_address(IpAddr::from([192, 0, 2, 2]))

@@ -99,6 +99,21 @@ async fn across_a_router_by_vxlan() {
     pods_reach_each_other(&first, &second).await;
 }
 
+/// The second sees the first's address behind a gateway, which is the first itself; the first has it on a link.
+#[tokio::test]
+async fn where_only_one_side_is_a_neighbour() {
+    let mut first = Node::new();
+    let mut second = Node::join(&first);
+    connect((&first.netns, "up0"), (&second.netns, "up0")).await;
+    set_address(&first.netns, "up0", "192.0.2.254").await;
+    let elsewhere = Netns::create(first.dir.path(), "elsewhere");
+    connect((&first.netns, "own0"), (&elsewhere, "up0")).await;
+    first.set_address("own0", "198.51.100.1").await;
+    second.set_address("up0", "192.0.2.1").await;
+    default_route(&second.netns, "192.0.2.254").await;
+    pods_reach_each_other(&first, &second).await;
+}
+
 #[tokio::test]
 async fn several_nodes_on_one_machine_are_neighbours_and_leave_by_the_machine() {
     let mut machine = Node::new();

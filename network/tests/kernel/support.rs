@@ -58,6 +58,7 @@ impl Node {
         let netns = Netns::create(dir.path(), "node");
         let config = Config {
             cluster: format!("test{number}"),
+            tunnel: format!("test{number}"),
             node_name: "node-1".into(),
             node_ips: Vec::new(),
             cluster_cidrs: vec![range("10.244.0.0/16")],
@@ -77,7 +78,7 @@ impl Node {
     /// The second of two nodes: other pods, other names, the same cluster.
     pub fn join(first: &Node) -> Self {
         let mut node = Self::new();
-        node.config.cluster = first.config.cluster.clone();
+        node.config.tunnel = first.config.tunnel.clone();
         node.config.node_name = "node-2".into();
         node.config.pod_cidrs = vec![range("10.244.2.0/24")];
         node
