@@ -2,12 +2,13 @@
 
 mod support;
 
+use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node};
 use knarr_api::time::Clock;
 use knarr_runtime::cri::ContainerRuntime;
 use kube::Api;
-use kube::api::{ListParams, PostParams};
+use kube::api::{ListParams, PostParams, WatchEvent, WatchParams};
 use kube::runtime::wait::await_condition;
 use serde_json::json;
 use support::*;
@@ -29,6 +30,24 @@ async fn a_pod_runs_and_says_so() {
     let main = container(&pod, "main").expect("reported");
     assert_eq!((main.ready, main.started, main.restart_count), (true, Some(true), 0));
     assert!(main.container_id.as_deref().is_some_and(|id| id.starts_with("sim://")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_starts_at_once_costs_the_api_one_write() {
+    let world = World::new().await;
+    let made = world.create("web", json!({})).await;
+    let version = made.metadata.resource_version.expect("stored");
+    let here = WatchParams::default().fields("metadata.name=web");
+    let mut changes = world.pods().watch(&here, &version).await.expect("watched").boxed();
+    let mut writes = 0;
+    while let Some(change) = changes.next().await {
+        let WatchEvent::Modified(pod) = change.expect("read") else { continue };
+        writes += 1;
+        if condition(&pod, "Ready") == "True" {
+            break;
+        }
+    }
+    assert_eq!(writes, 1);
 }
 
 #[tokio::test(start_paused = true)]

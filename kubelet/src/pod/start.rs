@@ -1,5 +1,6 @@
 //! Starting one container: image, configuration, creation, start, postStart hook.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -51,6 +52,8 @@ pub struct Starter<'a> {
     pub credentials: &'a Credentials,
     /// The pod is to end: stop waiting for pulls and hooks.
     pub cancelled: &'a CancellationToken,
+    /// Images of volumes that this sync has brought, by volume.
+    pub volume_images: tokio::sync::Mutex<HashMap<String, Result<String, StartError>>>,
 }
 
 impl Starter<'_> {
@@ -114,8 +117,17 @@ impl Starter<'_> {
             let Some(source) = &volume.image else { continue };
             let mounted = container.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name);
             let Some(reference) = source.reference.as_deref().filter(|_| mounted) else { continue };
-            let image = self.ensure(container, reference, source.pull_policy.as_deref()).await?;
-            volumes.insert(volume.name.clone(), Mounted::Image { reference: image.id });
+            let mut brought = self.volume_images.lock().await;
+            let image = match brought.get(&volume.name) {
+                Some(known) => known.clone(),
+                None => {
+                    let image = self.ensure(container, reference, source.pull_policy.as_deref()).await;
+                    let image = image.map(|image| image.id);
+                    brought.insert(volume.name.clone(), image.clone());
+                    image
+                }
+            };
+            volumes.insert(volume.name.clone(), Mounted::Image { reference: image? });
         }
         Ok(volumes)
     }

@@ -192,6 +192,7 @@ impl Worker {
             volumes,
             credentials: &credentials,
             cancelled: &cancelled,
+            volume_images: Default::default(),
         };
         let resized = self.resize(pod, actions).await;
         let done = self.start_all(&starter, actions).await;

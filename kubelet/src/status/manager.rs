@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use knarr_api::time::SharedClock;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -21,6 +21,9 @@ use crate::resize::conditions::{IN_PROGRESS, PENDING};
 
 /// Requests in flight over all pods.
 const PARALLEL_REQUESTS: usize = 32;
+/// What only says that a pod is on its way may wait this long for better news, which usually come: most pods then cost
+/// the API one write less or two.
+const PATIENCE: Duration = Duration::from_millis(40);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
@@ -37,6 +40,10 @@ struct Entry {
     finished: bool,
     sending: bool,
     dirty: bool,
+    /// Nothing that is still to be sent is urgent.
+    patient: bool,
+    /// Something is, after all.
+    hurry: Arc<Notify>,
 }
 
 /// Cheap to clone; all clones are one manager.
@@ -106,6 +113,11 @@ impl StatusManager {
         if *old == status && !entry.dirty {
             return;
         }
+        if !on_its_way(&status) || spec::being_deleted(pod) {
+            entry.be_quick();
+        } else if !entry.dirty {
+            entry.patient = true;
+        }
         entry.status = status;
         entry.dirty = true;
         self.send_if_idle(uid, entry);
@@ -117,6 +129,7 @@ impl StatusManager {
         let Some(entry) = entries.get_mut(uid) else { return };
         if entry.observe(pod) && (entry.differs(uid) || entry.may_delete()) {
             entry.dirty = true;
+            entry.be_quick();
         }
         self.send_if_idle(uid.to_owned(), entry);
     }
@@ -128,6 +141,7 @@ impl StatusManager {
         entry.observe(pod);
         entry.finished = true;
         entry.dirty = true;
+        entry.be_quick();
         self.send_if_idle(spec::uid(pod).to_owned(), entry);
     }
 
@@ -155,6 +169,7 @@ impl StatusManager {
     async fn send(&self, uid: String) {
         let mut retry = FIRST_RETRY;
         loop {
+            self.wait_for_better_news(&uid).await;
             let Some(job) = self.next_job(&uid) else { return };
             let outcome = {
                 let Ok(_slot) = self.inner.slots.acquire().await else { return };
@@ -188,6 +203,16 @@ impl StatusManager {
         }
     }
 
+    async fn wait_for_better_news(&self, uid: &str) {
+        let patient = |entry: &Entry| (entry.dirty && entry.patient).then(|| Arc::clone(&entry.hurry));
+        let Some(hurry) = self.inner.entries.lock().get(uid).and_then(patient) else { return };
+        tokio::select! {
+            () = tokio::time::sleep(PATIENCE) => {}
+            () = hurry.notified() => {}
+            () = self.inner.stop.cancelled() => {}
+        }
+    }
+
     /// What is to be done for the pod; `None` ends the sender.
     fn next_job(&self, uid: &str) -> Option<Job> {
         let mut entries = self.inner.entries.lock();
@@ -198,6 +223,7 @@ impl StatusManager {
             return None;
         };
         entry.dirty = false;
+        entry.patient = false;
         let api_uid = spec::uid(&pod).to_owned();
         let patch = patch::between(&api_uid, &entry.api, &entry.status);
         let delete = entry.may_delete();
@@ -257,6 +283,14 @@ impl Entry {
             finished: false,
             sending: false,
             dirty: false,
+            patient: false,
+            hurry: Arc::default(),
+        }
+    }
+
+    fn be_quick(&mut self) {
+        if std::mem::take(&mut self.patient) {
+            self.hurry.notify_one();
         }
     }
 
@@ -273,6 +307,9 @@ impl Entry {
     }
 
     fn differs(&self, uid: &str) -> bool {
+        if self.api == self.status {
+            return false;
+        }
         // Conditions of others are theirs: adopt them before comparing.
         let mut ours = self.status.clone();
         let theirs = self.api.conditions.iter().flatten().filter(|c| !conditions::owned(&c.type_));
@@ -286,6 +323,18 @@ impl Entry {
         self.finished
             && self.target.as_ref().is_some_and(|pod| spec::being_deleted(pod) && !spec::is_mirror(pod))
     }
+}
+
+/// Nothing has run or failed yet: the containers are being made.
+fn on_its_way(status: &PodStatus) -> bool {
+    let making = |container: &ContainerStatus| {
+        let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+        let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
+        matches!(reason, Some("ContainerCreating" | "PodInitializing")) && container.last_state.is_none()
+    };
+    let lists =
+        [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
+    status.phase.as_deref() == Some("Pending") && lists.into_iter().flatten().flatten().all(making)
 }
 
 fn becomes_terminal(old: &PodStatus, new: &PodStatus) -> bool {
