@@ -1,16 +1,18 @@
 //! Telling the API server: bindings, conditions and events.
 
+mod claims;
+
 use http::{Method, Request};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimConsumerReference};
 use knarr_api::time::SharedClock;
+use knarr_client::Client;
 use knarr_client::events::{EventBroadcaster, EventType};
-use knarr_client::{Api, Client};
-use kube::api::PostParams;
 use serde_json::{Value, json};
 
-use crate::object::{Condition, Pod, ResourceClaimRef};
+use crate::object::{Condition, Pod};
+
+pub use claims::BoundClaims;
 
 /// Events longer than this are cut.
 const MAX_NOTE: usize = 1024;
@@ -52,27 +54,6 @@ impl Binder {
         self.send(Method::POST, "application/json", &path(pod, "/binding"), &binding).await?;
         let message = format!("Successfully assigned {}/{} to {node}", meta.namespace, meta.name);
         self.event(pod, EventType::Normal, "Scheduled", &message);
-        Ok(())
-    }
-
-    /// Notes the pod as a user of its claims, which keeps their devices for it.
-    pub async fn reserve_claims(&self, pod: &Pod) -> Result<(), kube::Error> {
-        let claims = Api::<ResourceClaim>::namespaced(self.client.clone(), &pod.metadata.namespace);
-        for claim in &pod.resource_claims {
-            let ResourceClaimRef::Named(name) = claim else { continue };
-            let mut claim = claims.get(name).await?;
-            let users = claim.status.get_or_insert_default().reserved_for.get_or_insert_default();
-            if users.iter().any(|user| user.uid == *pod.metadata.uid) {
-                continue;
-            }
-            users.push(ResourceClaimConsumerReference {
-                api_group: None,
-                resource: "pods".to_owned(),
-                name: pod.metadata.name.to_string(),
-                uid: pod.metadata.uid.to_string(),
-            });
-            claims.replace_status(name, &PostParams::default(), &claim).await?;
-        }
         Ok(())
     }
 

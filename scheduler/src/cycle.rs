@@ -7,6 +7,7 @@ mod scoring;
 
 use std::sync::Arc;
 
+use k8s_openapi::api::resource::v1::ResourceClaim;
 use knarr_api::time::SharedRandom;
 
 use batch::Batch;
@@ -33,6 +34,8 @@ pub struct Unschedulable {
     /// The plugins that said no; none if it was not for a plugin.
     pub rejectors: Vec<&'static str>,
     pub preemption: Preemption,
+    /// A claim that is to give up its devices, as they are where the pod cannot go.
+    pub deallocate: Option<Arc<ResourceClaim>>,
 }
 
 pub struct Cycle {
@@ -62,6 +65,7 @@ impl Cycle {
                 message: "no nodes available to schedule pods".to_owned(),
                 rejectors: Vec::new(),
                 preemption: Preemption::ClearNomination,
+                deallocate: None,
             });
         }
         let judge = match Judge::new(pod, profile, cluster) {
@@ -154,12 +158,21 @@ impl Cycle {
         diagnosis: Diagnosis,
     ) -> Unschedulable {
         let mut message = diagnosis.message(cluster.state.order().len());
+        let rejectors = diagnosis.rejectors();
+        let deallocate = (profile.deallocates_claims() && rejectors.contains(&plugins::DYNAMIC_RESOURCES))
+            .then(|| plugins::deallocatable_claim(pod, cluster))
+            .flatten();
         let preemption = match profile.preemption() {
             None => Preemption::ClearNomination,
             Some(args) => preemption::attempt(pod, profile, cluster, judge, &diagnosis, args, &*self.random),
         };
         if !matches!(preemption, Preemption::MakeRoom { .. }) {
-            let claims = profile.deallocates_claims().then(|| plugins::deallocate_claims(pod).to_owned());
+            let said = match &deallocate {
+                Some(_) => "deallocation of ResourceClaim completed",
+                None if pod.resource_claims.is_empty() => "no new claims to deallocate",
+                None => "still not schedulable",
+            };
+            let claims = profile.deallocates_claims().then(|| said.to_owned());
             let preempting = preemption.message().map(|why_not| format!("preemption: {why_not}"));
             let reasons: Vec<String> = claims.into_iter().chain(preempting).collect();
             if !reasons.is_empty() {
@@ -167,7 +180,7 @@ impl Cycle {
                 message.push_str(&reasons.join(", "));
             }
         }
-        Unschedulable { message, rejectors: diagnosis.rejectors(), preemption }
+        Unschedulable { message, rejectors, preemption, deallocate }
     }
 }
 

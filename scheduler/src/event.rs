@@ -38,11 +38,17 @@ impl Kinds {
     pub const ATTACHMENT_DELETE: Self = Self(1 << 20);
     /// A ResourceClaim came or changed.
     pub const RESOURCE_CLAIM: Self = Self(1 << 21);
+    /// A pod learnt the names of its generated ResourceClaims.
+    pub const POD_CLAIMS: Self = Self(1 << 22);
+    /// A DeviceClass came or changed.
+    pub const DEVICE_CLASS: Self = Self(1 << 23);
+    /// A ResourceSlice came or changed.
+    pub const RESOURCE_SLICE: Self = Self(1 << 24);
 
     pub const ALL: Self = Self((1 << Self::COUNT) - 1);
 
     /// How many kinds there are; each has a bit below it.
-    pub const COUNT: usize = 22;
+    pub const COUNT: usize = 25;
 
     pub const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -93,7 +99,12 @@ pub enum Subject {
         new: Arc<CSIStorageCapacity>,
     },
     Attachment,
-    ResourceClaim(Arc<ResourceClaim>),
+    ResourceClaim {
+        old: Option<Arc<ResourceClaim>>,
+        new: Arc<ResourceClaim>,
+    },
+    DeviceClass,
+    ResourceSlice,
 }
 
 /// Something that happened.

@@ -17,6 +17,7 @@ mod bind;
 mod cluster;
 mod config;
 mod cycle;
+mod devices;
 mod event;
 mod framework;
 mod nominated;

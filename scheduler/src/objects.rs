@@ -14,6 +14,7 @@ use knarr_client::Cached;
 
 pub use selecting::{Labelled, Selecting};
 
+use crate::devices::Devices;
 use crate::object::{Labels, Pod};
 
 /// The objects of one resource, by namespace (empty for cluster-scoped ones) and name.
@@ -37,6 +38,11 @@ impl<K: Cached> Store<K> {
 
     pub fn all(&self) -> impl Iterator<Item = &Arc<K>> {
         self.0.values().flat_map(BTreeMap::values)
+    }
+
+    /// What is kept under the same name.
+    pub fn get_like(&self, object: &K) -> Option<&Arc<K>> {
+        self.get(object.namespace(), object.name())
     }
 
     /// Gives the state before.
@@ -71,6 +77,7 @@ pub struct Objects {
     pub capacities: Store<CSIStorageCapacity>,
     pub attachments: Store<VolumeAttachment>,
     pub resource_claims: Store<ResourceClaim>,
+    pub devices: Devices,
     revision: u64,
 }
 

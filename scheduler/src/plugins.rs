@@ -21,7 +21,7 @@ mod volume_zone;
 
 use std::sync::Arc;
 
-pub use dynamic_resources::post_filter as deallocate_claims;
+pub use dynamic_resources::{Claims as ResourceClaims, deallocatable as deallocatable_claim};
 pub use inter_pod_affinity::InterPodAffinityArgs;
 pub use node_affinity::selector_matches;
 pub use node_resources_fit::{FitArgs, ScoringStrategy, ShapePoint, StrategyType, WeightedResource};
@@ -88,7 +88,7 @@ pub const PLUGINS: &[Descriptor] = &[
     both("InterPodAffinity", 2, |args| {
         Arc::new(inter_pod_affinity::InterPodAffinity::new(args.inter_pod_affinity.clone()))
     }),
-    filter(DYNAMIC_RESOURCES, |_| Arc::new(dynamic_resources::DynamicResources)),
+    both(DYNAMIC_RESOURCES, 2, |_| Arc::new(dynamic_resources::DynamicResources)),
     score("NodeResourcesBalancedAllocation", 1, |args| {
         Arc::new(node_resources_balanced_allocation::BalancedAllocation::new(args.balanced.clone()))
     }),

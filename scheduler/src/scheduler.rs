@@ -58,3 +58,6 @@ impl Scheduler {
         bindings.wait().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,6 +65,8 @@ pub enum Map<'a> {
     Made(Rc<Vec<Entry<'a>>>),
     /// Named values, some of which could not be had.
     Named(Rc<Vec<Named<'a>>>),
+    /// Whose other keys all have one value, though it lists and counts only its own.
+    Defaulting(Rc<(Vec<Entry<'a>>, Value<'a>)>),
 }
 
 /// Values of Kubernetes' libraries.
@@ -89,6 +91,14 @@ pub enum Opaque {
 }
 
 impl Opaque {
+    /// A semantic version.
+    ///
+    /// # Errors
+    /// The text is none.
+    pub fn semver(text: &str) -> Result<Self, EvalError> {
+        semver::Version::parse(text).map(Self::Semver).map_err(|error| EvalError::failed(error.to_string()))
+    }
+
     pub(super) fn type_name(&self) -> &'static str {
         match self {
             Self::Quantity(_) => "kubernetes.Quantity",
@@ -248,6 +258,7 @@ impl<'a> Map<'a> {
             Self::Json(members, _) => members.len(),
             Self::Made(entries) => entries.len(),
             Self::Named(members) => members.len(),
+            Self::Defaulting(map) => map.0.len(),
         }
     }
 
@@ -259,10 +270,8 @@ impl<'a> Map<'a> {
     pub fn get_str(&self, key: &str) -> Option<Result<Value<'a>, EvalError>> {
         match self {
             Self::Json(members, of) => json::member(members, of, key),
-            Self::Made(entries) => entries.iter().find_map(|(known, value)| match known {
-                Value::String(known) if &**known == key => Some(Ok(value.clone())),
-                _ => None,
-            }),
+            Self::Made(entries) => named(entries, key).cloned().map(Ok),
+            Self::Defaulting(map) => Some(Ok(named(&map.0, key).unwrap_or(&map.1).clone())),
             Self::Named(members) => {
                 members.iter().find(|(known, _)| **known == *key).map(|(_, value)| value.clone())
             }
@@ -279,10 +288,19 @@ impl<'a> Map<'a> {
         }
     }
 
+    /// Whether the key is one of the map's own.
+    pub(super) fn contains(&self, key: &Value<'a>) -> bool {
+        match (self, key) {
+            (Self::Defaulting(map), Value::String(key)) => named(&map.0, key).is_some(),
+            _ => self.get(key).is_some(),
+        }
+    }
+
     pub fn keys(&self) -> Vec<Value<'a>> {
         match self {
             Self::Json(members, _) => members.keys().map(|key| Value::from(key.as_str())).collect(),
             Self::Made(entries) => entries.iter().map(|(key, _)| key.clone()).collect(),
+            Self::Defaulting(map) => map.0.iter().map(|(key, _)| key.clone()).collect(),
             Self::Named(members) => members.iter().map(|(name, _)| name.to_string().into()).collect(),
         }
     }
@@ -297,6 +315,14 @@ impl<'a> Map<'a> {
                 .collect(),
         }
     }
+}
+
+/// The value of a key that is text.
+fn named<'m, 'a>(entries: &'m [Entry<'a>], key: &str) -> Option<&'m Value<'a>> {
+    entries.iter().find_map(|(known, value)| match known {
+        Value::String(known) if **known == *key => Some(value),
+        _ => None,
+    })
 }
 
 impl fmt::Debug for List<'_> {

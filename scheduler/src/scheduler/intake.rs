@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::api::resource::v1::ResourceClaim;
+use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment};
 use knarr_client::informer::Subscription;
 use knarr_client::{Cached, Change, InformerFactory, Selection, SharedInformer};
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::bind::BoundClaims;
 use crate::event::{Event, Kinds, Subject};
 use crate::object::{Node, Pod};
 use crate::objects::{Labelled, Objects, Selecting, Store};
@@ -30,6 +31,7 @@ pub enum Message {
     Bound {
         pod: Arc<Pod>,
         plan: Plan,
+        claims: BoundClaims,
         error: Option<String>,
     },
     /// The victims of a preemption were told to go.
@@ -56,6 +58,8 @@ pub struct Informers {
     capacities: SharedInformer<CSIStorageCapacity>,
     attachments: SharedInformer<VolumeAttachment>,
     resource_claims: SharedInformer<ResourceClaim>,
+    device_classes: SharedInformer<DeviceClass>,
+    resource_slices: SharedInformer<ResourceSlice>,
 }
 
 /// The events that a change of an object is, from its states before and after.
@@ -81,6 +85,8 @@ impl Informers {
             capacities: factory.informer(),
             attachments: factory.informer(),
             resource_claims: factory.informer(),
+            device_classes: factory.informer(),
+            resource_slices: factory.informer(),
         }
     }
 
@@ -102,6 +108,8 @@ impl Informers {
             self.capacities.synced(),
             self.attachments.synced(),
             self.resource_claims.synced(),
+            self.device_classes.synced(),
+            self.resource_slices.synced(),
         );
     }
 
@@ -133,13 +141,8 @@ impl Informers {
             keep(&self.stateful_sets, to, |objects| &mut objects.stateful_sets, |_, _| None),
             keep(&self.budgets, to, |objects| &mut objects.budgets, |_, _| None),
         ];
-        all.push(keep(
-            &self.resource_claims,
-            to,
-            |objects| &mut objects.resource_claims,
-            |_, new| event(Kinds::RESOURCE_CLAIM, Subject::ResourceClaim(new.clone())),
-        ));
         all.extend(self.subscribe_storage(to));
+        all.extend(self.subscribe_devices(to));
         // Pods last: what decisions about them need is told first.
         all.extend([nodes, pods]);
         all
@@ -156,6 +159,32 @@ fn event(kinds: Kinds, subject: Subject) -> Option<Event> {
 }
 
 impl Informers {
+    fn subscribe_devices(&self, to: &UnboundedSender<Message>) -> [Subscription; 3] {
+        let classes = keep(
+            &self.device_classes,
+            to,
+            |objects| &mut objects.devices.classes,
+            |_, _| event(Kinds::DEVICE_CLASS, Subject::DeviceClass),
+        );
+        let slices = keep_with(&self.resource_slices, to, |objects, slice, gone| {
+            if gone {
+                objects.devices.slices.remove(slice.name());
+                return None;
+            }
+            objects.devices.slices.set(slice);
+            event(Kinds::RESOURCE_SLICE, Subject::ResourceSlice)
+        });
+        let claims = keep_with(&self.resource_claims, to, |objects, new, gone| {
+            if gone {
+                objects.claim_gone(&new);
+                return None;
+            }
+            let old = objects.claim_seen(&new)?;
+            event(Kinds::RESOURCE_CLAIM, Subject::ResourceClaim { old, new })
+        });
+        [classes, slices, claims]
+    }
+
     fn subscribe_storage(&self, to: &UnboundedSender<Message>) -> Vec<Subscription> {
         vec![
             keep(
@@ -241,16 +270,25 @@ fn keep_all<K: Cached>(
     means: Meaning<K>,
     deletion: fn() -> Option<Event>,
 ) -> Subscription {
+    keep_with(informer, to, move |objects, object, gone| {
+        if gone {
+            store(objects).remove(&object);
+            return deletion();
+        }
+        let before = store(objects).set(object.clone());
+        means(before, &object)
+    })
+}
+
+/// Has the worker keep the objects of an informer in a way of their own; the last argument says that one is gone.
+fn keep_with<K: Cached>(
+    informer: &SharedInformer<K>,
+    to: &UnboundedSender<Message>,
+    apply: impl Fn(&mut Objects, Arc<K>, bool) -> Option<Event> + Copy + Send + Sync + 'static,
+) -> Subscription {
     let to = to.clone();
     informer.subscribe(move |change| {
         let (gone, object) = (matches!(change, Change::Deleted { .. }), change.object().clone());
-        let _stopped = to.send(Message::Object(Box::new(move |objects| {
-            if gone {
-                store(objects).remove(&object);
-                return deletion();
-            }
-            let before = store(objects).set(object.clone());
-            means(before, &object)
-        })));
+        let _stopped = to.send(Message::Object(Box::new(move |objects| apply(objects, object, gone))));
     })
 }

@@ -4,19 +4,23 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::resource::v1::ResourceClaim;
 use knarr_api::time::SharedRandom;
+use knarr_client::Cached;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::intake::Message;
-use crate::bind::Binder;
+use crate::bind::{Binder, BoundClaims};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::cycle::{Cycle, Unschedulable};
-use crate::event::{Event, Kinds};
-use crate::object::Pod;
+use crate::devices::uid_of;
+use crate::event::{Event, Kinds, Subject};
+use crate::object::{Pod, ResourceClaimRef};
+use crate::plugins::ResourceClaims;
 use crate::preemption::Preemption;
 use crate::profile::Profile;
 use crate::queue::Queue;
@@ -33,6 +37,7 @@ pub struct Worker {
     cycle: Cycle,
     binder: Binder,
     volumes: Arc<VolumeBinder>,
+    random: SharedRandom,
     profiles: Profiles,
     sender: mpsc::UnboundedSender<Message>,
     /// Requests to the API server that are under way.
@@ -57,7 +62,8 @@ impl Worker {
             cluster: Cluster::default(),
             profiles: profiles.collect(),
             queue: Queue::new(config),
-            cycle: Cycle::new(random),
+            cycle: Cycle::new(random.clone()),
+            random,
             binder,
             volumes: Arc::new(volumes),
             sender,
@@ -111,8 +117,9 @@ impl Worker {
                 self.cluster.state.pod_removed(&pod.metadata.uid)
             }
             Message::Object(apply) => apply(&mut self.cluster.objects),
-            Message::Bound { pod, plan, error } => {
+            Message::Bound { pod, plan, claims, error } => {
                 self.cluster.assumed.give_back(&plan);
+                self.settle_claims(claims);
                 error.and_then(|error| self.binding_failed(pod, error))
             }
             Message::Preempted { pod, worked } => {
@@ -121,6 +128,25 @@ impl Worker {
         };
         if let Some(event) = happened {
             self.tell_waiting(&event);
+        }
+    }
+
+    /// Claims are as they were written; what was decided about others is void, and pods may wait for that.
+    fn settle_claims(&mut self, claims: BoundClaims) {
+        for written in &claims.written {
+            if let Some(old) = self.cluster.objects.claim_seen(written) {
+                let new = written.clone();
+                let subject = Subject::ResourceClaim { old, new };
+                self.tell_waiting(&Event { kinds: Kinds::RESOURCE_CLAIM, subject });
+            }
+        }
+        for (claim, allocation) in claims.decided {
+            if self.cluster.objects.devices.settle(uid_of(&claim)) {
+                let mut held = (*claim).clone();
+                held.status.get_or_insert_default().allocation = Some((*allocation).clone());
+                let subject = Subject::ResourceClaim { old: Some(Arc::new(held)), new: claim };
+                self.tell_waiting(&Event { kinds: Kinds::RESOURCE_CLAIM, subject });
+            }
         }
     }
 
@@ -169,9 +195,10 @@ impl Worker {
         match self.cycle.decide(&pod, profile, &mut self.cluster) {
             Ok(node) => {
                 let plan = timeout.map(|_| self.reserve_volumes(&pod, &node)).unwrap_or_default();
+                let claims = self.reserve_devices(&pod, &node);
                 self.cluster.state.assume(pod.clone(), &node);
                 self.cluster.nominated.remove(&pod.metadata.uid);
-                self.bind(pod, node, plan, timeout.unwrap_or_default());
+                self.bind(pod, node, plan, claims, timeout.unwrap_or_default());
             }
             Err(unschedulable) => self.give_up(pod, unschedulable),
         }
@@ -190,7 +217,26 @@ impl Worker {
         plan
     }
 
-    fn bind(&self, pod: Arc<Pod>, node: Arc<str>, plan: Plan, timeout: Duration) {
+    /// Takes the devices that the pod's claims get on the node, which the filter has found to be there.
+    fn reserve_devices(&mut self, pod: &Pod, node: &str) -> BoundClaims {
+        let Ok(claims) = ResourceClaims::of(pod, &self.cluster) else { return BoundClaims::default() };
+        let all = pod.resource_claims.iter().filter_map(|claim| {
+            let ResourceClaimRef::Named(name) = claim else { return None };
+            self.cluster.objects.resource_claims.get(&pod.metadata.namespace, name).cloned()
+        });
+        let all: Vec<_> = all.collect();
+        let open: Vec<&ResourceClaim> = claims.open().iter().map(|claim| &***claim).collect();
+        let place = self.cluster.state.node(node).and_then(|info| info.node());
+        let found = place.filter(|_| !open.is_empty());
+        let found = found.and_then(|node| self.cluster.objects.devices.find(&open, node).ok().flatten());
+        let allocations = found.map(|solution| solution.allocations(&*self.random)).unwrap_or_default();
+        let decided = claims.open().iter().zip(allocations);
+        let decided: Vec<_> = decided.map(|(claim, made)| ((*claim).clone(), Arc::new(made))).collect();
+        self.cluster.objects.devices.take(&decided);
+        BoundClaims { all, decided, written: Vec::new() }
+    }
+
+    fn bind(&self, pod: Arc<Pod>, node: Arc<str>, plan: Plan, mut claims: BoundClaims, timeout: Duration) {
         let (binder, volumes, sender) = (self.binder.clone(), self.volumes.clone(), self.sender.clone());
         self.requests.spawn(async move {
             let mut error = None;
@@ -203,19 +249,22 @@ impl Worker {
                 error = bound.map(|error| format!("running PreBind plugin \"VolumeBinding\": {error}"));
             }
             if error.is_none() {
-                let reserved = binder.reserve_claims(&pod).await.err();
+                let reserved = binder.bind_claims(&pod, &mut claims).await.err();
                 error = reserved.map(|error| format!("running PreBind plugin \"DynamicResources\": {error}"));
             }
             if error.is_none() {
                 let bound = binder.bind(&pod, &node).await.err();
                 error = bound.map(|error| format!("running Bind plugin \"DefaultBinder\": {error}"));
             }
-            let _stopped = sender.send(Message::Bound { pod, plan, error });
+            if error.is_some() {
+                binder.unreserve_claims(&pod, &mut claims).await;
+            }
+            let _stopped = sender.send(Message::Bound { pod, plan, claims, error });
         });
     }
 
     fn give_up(&mut self, pod: Arc<Pod>, unschedulable: Unschedulable) {
-        let Unschedulable { message, rejectors, preemption } = unschedulable;
+        let Unschedulable { message, rejectors, preemption, deallocate } = unschedulable;
         let retry_on = self.events_for(&pod, &rejectors);
         let nomination = preemption.nomination().map(str::to_owned);
         if let Some(node) = &nomination {
@@ -230,7 +279,20 @@ impl Worker {
         if let Some((node, victims)) = victims {
             self.make_room(pod.clone(), node, victims);
         }
+        if let Some(claim) = deallocate {
+            self.deallocate(claim);
+        }
         self.report(pod, "Unschedulable", message, nomination);
+    }
+
+    fn deallocate(&self, claim: Arc<ResourceClaim>) {
+        let binder = self.binder.clone();
+        self.requests.spawn(async move {
+            if let Err(error) = binder.deallocate(&claim).await {
+                let (namespace, name) = (claim.namespace(), claim.name());
+                tracing::warn!(%namespace, %name, %error, "could not deallocate the resource claim");
+            }
+        });
     }
 
     /// What may turn the no of these plugins into a yes; of nobody's no, anything.
@@ -298,6 +360,9 @@ fn own_changes(before: &Pod, now: &Pod) -> Kinds {
     }
     if before.tolerations != now.tolerations {
         kinds = kinds.or(Kinds::POD_TOLERATION);
+    }
+    if before.resource_claims != now.resource_claims {
+        kinds = kinds.or(Kinds::POD_CLAIMS);
     }
     if before.request.exact.exceeds(&now.request.exact) {
         kinds = kinds.or(Kinds::POD_SCALE_DOWN);

@@ -66,8 +66,8 @@ fn contained<'a>(args: &[Value<'a>]) -> Result<'a> {
     match args {
         [wanted, Value::List(list)] => Ok(list.contains(wanted).into()),
         [key, Value::Map(map)] => match number_key(key) {
-            Some(key) => Ok(map.get(&key).is_some().into()),
-            None => Ok(map.get(key).is_some().into()),
+            Some(key) => Ok(map.contains(&key).into()),
+            None => Ok(map.contains(key).into()),
         },
         _ => no_overload(),
     }
