@@ -3,6 +3,7 @@
 pub(crate) mod attributes_protection;
 pub(crate) mod binder;
 pub(crate) mod ephemeral;
+mod guard;
 pub(crate) mod protection;
 pub(crate) mod provisioner;
 

@@ -5,18 +5,13 @@ use k8s_openapi::api::{
     core::v1::{PersistentVolume, PersistentVolumeClaim},
     storage::v1::VolumeAttributesClass,
 };
-use knarr_client::{
-    Action, Api, Cached, Change, Client, ObjectKey, Reconcile, SharedInformer, error::is_not_found,
-};
-use kube::api::PostParams;
+use knarr_client::{Action, Api, Cached, Change, Client, ObjectKey, Reconcile, SharedInformer};
 
-use super::protection::{Verdict, change, judge};
-use crate::{
-    Context,
-    error::{Error, Step},
-};
+use super::guard::Guard;
+use crate::{Context, error::Error};
 
-const FINALIZER: &str = "kubernetes.io/vac-protection";
+const CLASSES: Guard =
+    Guard { finalizer: "kubernetes.io/vac-protection", update: "update volume attributes class" };
 const WORKERS: usize = 1;
 const BY_CLASS: &str = "attributes class";
 
@@ -75,18 +70,8 @@ impl Reconcile for Classes {
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some(class) = self.classes.get_key(key) else { return Ok(Action::Done) };
-        let verdict = judge(&class.metadata, FINALIZER);
-        if verdict == Verdict::Leave || (verdict == Verdict::Remove && self.is_used(class.name())) {
-            return Ok(Action::Done);
-        }
-        let mut updated = (*class).clone();
-        change(&mut updated.metadata, FINALIZER, &verdict);
         let api = Api::<VolumeAttributesClass>::all(self.client.clone());
-        match api.replace(&key.name, &PostParams::default(), &updated).await {
-            Err(error) if is_not_found(&error) => {}
-            other => drop(other.step("update volume attributes class", &key.name)?),
-        }
-        Ok(Action::Done)
+        CLASSES.keep(&api, &*class, async { Ok(self.is_used(class.name())) }).await
     }
 }
 

@@ -4,45 +4,20 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
-use knarr_client::{Action, Api, Cached, Client, ObjectKey, Reconcile, SharedInformer, error::is_not_found};
-use kube::api::{ListParams, PostParams};
+use knarr_client::{Action, Api, Cached, Client, ObjectKey, Reconcile, SharedInformer};
+use kube::api::ListParams;
 
-use super::volume_phase;
+use super::{guard::Guard, volume_phase};
 use crate::{
     Context,
     error::{Error, Step},
     pods,
 };
 
-const CLAIM_FINALIZER: &str = "kubernetes.io/pvc-protection";
-const VOLUME_FINALIZER: &str = "kubernetes.io/pv-protection";
+const CLAIMS: Guard = Guard { finalizer: "kubernetes.io/pvc-protection", update: "update claim" };
+const VOLUMES: Guard = Guard { finalizer: "kubernetes.io/pv-protection", update: "update volume" };
 const WORKERS: usize = 1;
 const BY_CLAIM: &str = "claim";
-
-/// What is to be done about an object's finalizer.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Add,
-    Remove,
-    Leave,
-}
-
-pub(super) fn judge(meta: &kube::api::ObjectMeta, finalizer: &str) -> Verdict {
-    let has = meta.finalizers.iter().flatten().any(|other| other == finalizer);
-    match (meta.deletion_timestamp.is_some(), has) {
-        (false, false) => Verdict::Add,
-        (true, true) => Verdict::Remove,
-        _ => Verdict::Leave,
-    }
-}
-
-pub(super) fn change(meta: &mut kube::api::ObjectMeta, finalizer: &str, verdict: &Verdict) {
-    let finalizers = meta.finalizers.get_or_insert_default();
-    finalizers.retain(|other| other != finalizer);
-    if *verdict == Verdict::Add {
-        finalizers.push(finalizer.to_owned());
-    }
-}
 
 /// The names of the claims a pod uses, those made for its ephemeral volumes included.
 fn claims_of(pod: &Pod) -> Vec<String> {
@@ -88,18 +63,8 @@ impl Reconcile for Claims {
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some(claim) = self.claims.get_key(key) else { return Ok(Action::Done) };
-        let verdict = judge(&claim.metadata, CLAIM_FINALIZER);
-        if verdict == Verdict::Leave || (verdict == Verdict::Remove && self.is_used(key).await?) {
-            return Ok(Action::Done);
-        }
-        let mut updated = (*claim).clone();
-        change(&mut updated.metadata, CLAIM_FINALIZER, &verdict);
         let api = Api::<PersistentVolumeClaim>::namespaced(self.client.clone(), &key.namespace);
-        match api.replace(&key.name, &PostParams::default(), &updated).await {
-            Err(error) if is_not_found(&error) => {}
-            other => drop(other.step("update claim", &key.name)?),
-        }
-        Ok(Action::Done)
+        CLAIMS.keep(&api, &*claim, self.is_used(key)).await
     }
 }
 
@@ -132,18 +97,8 @@ impl Reconcile for Volumes {
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Action, Error> {
         let Some(volume) = self.volumes.get_key(key) else { return Ok(Action::Done) };
-        let verdict = judge(&volume.metadata, VOLUME_FINALIZER);
-        if verdict == Verdict::Leave || (verdict == Verdict::Remove && volume_phase(&volume) == "Bound") {
-            return Ok(Action::Done);
-        }
-        let mut updated = (*volume).clone();
-        change(&mut updated.metadata, VOLUME_FINALIZER, &verdict);
         let api = Api::<PersistentVolume>::all(self.client.clone());
-        match api.replace(&key.name, &PostParams::default(), &updated).await {
-            Err(error) if is_not_found(&error) => {}
-            other => drop(other.step("update volume", &key.name)?),
-        }
-        Ok(Action::Done)
+        VOLUMES.keep(&api, &*volume, async { Ok(volume_phase(&volume) == "Bound") }).await
     }
 }
 
