@@ -76,7 +76,7 @@ mod tests {
 
     fn meta(deleted: bool, finalizers: &[&str]) -> ObjectMeta {
         ObjectMeta {
-            deletion_timestamp: deleted.then(|| Time(jiff::Timestamp::UNIX_EPOCH)),
+            deletion_timestamp: deleted.then_some(Time(jiff::Timestamp::UNIX_EPOCH)),
             finalizers: Some(finalizers.iter().map(|name| (*name).to_owned()).collect()),
             ..ObjectMeta::default()
         }
