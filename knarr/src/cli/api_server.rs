@@ -23,7 +23,7 @@ pub enum StoreKind {
     /// A file in the cluster's directory.
     #[default]
     Embedded,
-    /// The servers that --etcd-servers names; several API servers may share them.
+    /// The servers that --etcd-servers names.
     Etcd,
 }
 
