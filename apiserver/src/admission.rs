@@ -139,6 +139,13 @@ impl Remarks {
         }
     }
 
+    /// As [`Self::annotate`], for what is told only where the request itself is.
+    pub fn annotate_request(&self, key: impl Into<String>, value: impl FnOnce() -> String) {
+        if let Some(record) = &self.record {
+            record.annotate_request(key, value);
+        }
+    }
+
     /// Tells the audit event what was sent.
     pub fn sent(&self, sent: &Value) {
         if let Some(record) = &self.record {

@@ -16,7 +16,7 @@ use futures::future::join_all;
 use knarr_api::cel::Decisions;
 use knarr_api::patch::json::JsonPatch;
 use knarr_api::status::Status;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use self::call::Caller;
 use self::call::Failed;
@@ -47,9 +47,27 @@ pub struct Webhooks {
     caller: Caller,
 }
 
+/// When a hook is called, for the audit annotations that tell of it.
+#[derive(Clone, Copy)]
+struct Turn {
+    /// `mutation` or `validating`.
+    phase: &'static str,
+    round: usize,
+    index: usize,
+}
+
+impl Turn {
+    fn annotation(self, what: &str) -> String {
+        let Self { round, index, .. } = self;
+        format!("{what}.webhook.admission.k8s.io/round_{round}_index_{index}")
+    }
+}
+
 /// What one hook came to.
 enum Outcome {
-    /// It was not concerned, allowed the request, or failed and may be ignored.
+    /// It was not concerned.
+    NotAsked,
+    /// It allowed the request, or failed and may be ignored.
     Passed,
     /// It allowed the request and wants these changes to the object in this version.
     Changes { patch: Value, version: String },
@@ -66,18 +84,18 @@ impl Webhooks {
     }
 
     /// Calls a hook if the request concerns it.
-    async fn ask(&self, hook: &Hook, attributes: &Attributes) -> Result<Outcome, Status> {
+    async fn ask(&self, hook: &Hook, turn: Turn, attributes: &Attributes) -> Result<Outcome, Status> {
         let version = match self.concerns(hook, attributes) {
-            Ok(None) => return Ok(Outcome::Passed),
+            Ok(None) => return Ok(Outcome::NotAsked),
             Ok(Some(version)) => version,
-            Err(why) => return self.failed(hook, attributes, Failed(why)),
+            Err(why) => return self.failed(hook, turn, attributes, Failed(why)),
         };
         let asked = self.versioned(attributes, &version).await?;
         let attributes = asked.as_ref().unwrap_or(attributes);
         match self.conditions_hold(hook, attributes, &version).await {
-            Ok(false) => return Ok(Outcome::Passed),
+            Ok(false) => return Ok(Outcome::NotAsked),
             Ok(true) => {}
-            Err(why) => return self.failed(hook, attributes, Failed(why)),
+            Err(why) => return self.failed(hook, turn, attributes, Failed(why)),
         }
         if attributes.dry_run && !hook.supports_dry_run() {
             let name = &hook.name;
@@ -87,7 +105,7 @@ impl Webhooks {
         let answered =
             self.caller.call(hook, &request).await.and_then(|answer| review::verdict(&uid, answer));
         match answered {
-            Err(failed) => self.failed(hook, attributes, failed),
+            Err(failed) => self.failed(hook, turn, attributes, failed),
             Ok(Verdict { refusal, patch, warnings, audit }) => {
                 for warning in warnings {
                     attributes.remarks.warn(warning);
@@ -180,37 +198,70 @@ impl Webhooks {
     }
 
     /// A hook that could not be asked refuses, unless its configuration says to go on without it.
-    fn failed(&self, hook: &Hook, attributes: &Attributes, Failed(why): Failed) -> Result<Outcome, Status> {
+    fn failed(
+        &self,
+        hook: &Hook,
+        turn: Turn,
+        attributes: &Attributes,
+        Failed(why): Failed,
+    ) -> Result<Outcome, Status> {
         let name = &hook.name;
         if hook.ignores_failure() {
             tracing::warn!(webhook = name, why, "failed calling webhook, failing open");
-            attributes
-                .remarks
-                .annotate(format!("failed-open.validating.webhook.admission.k8s.io/{name}"), name);
+            attributes.remarks.annotate(turn.annotation(&format!("failed-open.{}", turn.phase)), name);
             return Ok(Outcome::Passed);
         }
         Err(Status::internal(format!("failed calling webhook {name:?}: {why}")))
+    }
+
+    /// Asks a mutating hook and does what it wants. Says whether anything changed.
+    async fn mutate(&self, hook: &Hook, turn: Turn, attributes: &mut Attributes) -> Result<bool, Status> {
+        let changed = match self.ask(hook, turn, attributes).await? {
+            Outcome::NotAsked => return Ok(false),
+            Outcome::Passed => false,
+            Outcome::Changes { patch, version } => {
+                self.change(hook, turn, &patch, &version, attributes).await?
+            }
+        };
+        let (configuration, webhook) = (&hook.configuration, &hook.name);
+        let told = format!(
+            r#"{{"configuration":{},"webhook":{},"mutated":{changed}}}"#,
+            json!(configuration),
+            json!(webhook)
+        );
+        attributes.remarks.annotate(turn.annotation("mutation"), told);
+        Ok(changed)
     }
 
     /// Applies what a mutating hook wants, and completes the object again. Says whether anything changed.
     async fn change(
         &self,
         hook: &Hook,
-        patch: &Value,
+        turn: Turn,
+        wanted: &Value,
         version: &str,
         attributes: &mut Attributes,
     ) -> Result<bool, Status> {
-        let wrong = |error: &dyn std::fmt::Display| {
-            Status::internal(format!(
-                "failed calling webhook {:?}: received invalid webhook response: {error}",
-                hook.name
-            ))
+        let wrong = |error: &dyn std::fmt::Display| Status::internal(error);
+        let patch = match JsonPatch::parse(wanted.to_string().as_bytes()) {
+            Ok(patch) => patch,
+            Err(error) => {
+                let why = format!("received undecodable patch in webhook response: {error}");
+                return self.failed(hook, turn, attributes, Failed(why)).map(|_| false);
+            }
         };
-        let patch = JsonPatch::parse(patch.to_string().as_bytes()).map_err(|error| wrong(&error))?;
+        if wanted.as_array().is_none_or(Vec::is_empty) {
+            return Ok(false);
+        }
         let resource = (attributes.resource.group.to_string(), attributes.resource.resource.to_string());
         let whole = attributes.subresource.is_empty();
         let resource = Resource::new(&resource.0, &resource.1);
-        let Some(object) = &mut attributes.object else { return Ok(false) };
+        let Some(object) = &mut attributes.object else {
+            let name = &hook.name;
+            return Err(Status::internal(format!(
+                "admission webhook {name:?} attempted to modify the object, which is not supported for this operation"
+            )));
+        };
         let stored = object["apiVersion"].as_str().unwrap_or_default();
         let stored = stored.rsplit('/').next().unwrap_or_default().to_owned();
         let mut changed = match whole {
@@ -224,6 +275,12 @@ impl Webhooks {
         }
         let is_change = *object != changed;
         *object = changed;
+        attributes.remarks.annotate_request(turn.annotation("patch"), || {
+            let (configuration, webhook) = (json!(hook.configuration), json!(hook.name));
+            format!(
+                r#"{{"configuration":{configuration},"webhook":{webhook},"patch":{wanted},"patchType":"JSONPatch"}}"#
+            )
+        });
         Ok(is_change)
     }
 }
@@ -252,23 +309,20 @@ impl Admission for MutatingWebhooks {
             return Ok(());
         }
         let hooks = self.0.hooks.mutating();
-        let mut again: Vec<&Hook> = Vec::new();
-        let mut asked: Vec<&Hook> = Vec::new();
-        for hook in hooks.iter() {
-            if let Outcome::Changes { patch, version } = self.0.ask(hook, attributes).await?
-                && self.0.change(hook, &patch, &version, attributes).await?
-            {
+        let mut again: Vec<(usize, &Hook)> = Vec::new();
+        let mut asked: Vec<(usize, &Hook)> = Vec::new();
+        for (index, hook) in hooks.iter().enumerate() {
+            let turn = Turn { phase: "mutation", round: 0, index };
+            if self.0.mutate(hook, turn, attributes).await? {
                 again.clone_from(&asked);
             }
             if hook.is_reinvocable() {
-                asked.push(hook);
+                asked.push((index, hook));
             }
         }
         // Once more is enough: hooks that undo each other's changes would never end.
-        for hook in again {
-            if let Outcome::Changes { patch, version } = self.0.ask(hook, attributes).await? {
-                self.0.change(hook, &patch, &version, attributes).await?;
-            }
+        for (index, hook) in again {
+            self.0.mutate(hook, Turn { phase: "mutation", round: 1, index }, attributes).await?;
         }
         Ok(())
     }
@@ -285,7 +339,12 @@ impl Admission for ValidatingWebhooks {
             return Ok(());
         }
         let hooks = self.0.hooks.validating();
-        let answers = join_all(hooks.iter().map(|hook| self.0.ask(hook, attributes))).await;
+        let concerned = hooks.iter().filter(|hook| !matches!(self.0.concerns(hook, attributes), Ok(None)));
+        let answers = concerned.enumerate().map(|(index, hook)| {
+            let turn = Turn { phase: "validating", round: 0, index };
+            self.0.ask(hook, turn, attributes)
+        });
+        let answers = join_all(answers).await;
         answers.into_iter().try_for_each(|answer| answer.map(drop))
     }
 }

@@ -78,6 +78,13 @@ impl Record {
         self.state.lock().event.annotations.entry(key.into()).or_insert_with(|| value.into());
     }
 
+    /// As [`Self::annotate`], for what is told only where the request itself is.
+    pub fn annotate_request(&self, key: impl Into<String>, value: impl FnOnce() -> String) {
+        if self.rule.level >= Level::Request {
+            self.annotate(key, value());
+        }
+    }
+
     pub fn impersonated(&self, by: &Impersonated) {
         let mut state = self.state.lock();
         state.event.impersonated_user = Some((*by.user).clone());

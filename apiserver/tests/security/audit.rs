@@ -7,7 +7,8 @@ use knarr_apiserver::audit::{Auditor, Policy, Sink};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, eventually};
+use crate::webhooks::{WebhookServer, added};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -115,4 +116,49 @@ async fn a_watch_is_told_when_it_begins_and_when_it_ends() {
     let events = kept.take();
     assert_eq!(stages(&events), ["ResponseStarted"]);
     assert_eq!(events[0]["responseStatus"]["message"], "Authentication failed, attempted: bearer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_webhooks_did_is_told_by_annotations() {
+    let (cluster, kept) = audited().await;
+    let webhook = WebhookServer::start(added).await;
+    let hooks = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+    let configuration = webhook.configuration("MutatingWebhookConfiguration", json!({}));
+    cluster.admin(Method::POST, hooks, configuration).await.ok();
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "m"}, "data": {"k": "v"}});
+    eventually("maps are changed", async || {
+        kept.take();
+        let made = cluster.user("bob", &["system:masters"], Method::POST, MAPS, map.clone()).await.ok();
+        made["data"]["added"] == "yes"
+    })
+    .await;
+    let events = kept.take();
+    let annotations = &events.last().unwrap()["annotations"];
+    let at = "webhook.admission.k8s.io/round_0_index_0";
+    assert_eq!(
+        annotations[format!("mutation.{at}")],
+        r#"{"configuration":"hooks","webhook":"hook.example.com","mutated":true}"#
+    );
+    assert_eq!(
+        annotations[format!("patch.{at}")],
+        r#"{"configuration":"hooks","webhook":"hook.example.com","patch":[{"op":"add","path":"/data/added","value":"yes"}],"patchType":"JSONPatch"}"#
+    );
+    assert_eq!(annotations["hook.example.com/note"], "told");
+
+    // A hook that is gone and may be ignored.
+    let path = format!("{hooks}/hooks");
+    let mut ignored = cluster.admin(Method::GET, &path, Value::Null).await.ok();
+    ignored["webhooks"][0]["failurePolicy"] = "Ignore".into();
+    cluster.admin(Method::PUT, &path, ignored).await.ok();
+    drop(webhook);
+    eventually("the request is let in without the hook", async || {
+        kept.take();
+        cluster.user("bob", &["system:masters"], Method::POST, MAPS, map.clone()).await.status.is_success()
+    })
+    .await;
+    let events = kept.take();
+    assert_eq!(
+        events.last().unwrap()["annotations"][format!("failed-open.mutation.{at}")],
+        "hook.example.com"
+    );
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::cluster::{Cluster, eventually};
 
 /// A webhook on loopback that answers every review with what a function makes of its request.
-struct WebhookServer {
+pub struct WebhookServer {
     port: u16,
     bundle: String,
     task: tokio::task::JoinHandle<()>,
@@ -27,7 +27,7 @@ impl Drop for WebhookServer {
 }
 
 impl WebhookServer {
-    async fn start(answer: fn(&Value) -> Value) -> Self {
+    pub async fn start(answer: fn(&Value) -> Value) -> Self {
         Self::serve(move |review| {
             let mut response = answer(&review["request"]);
             response["uid"] = review["request"]["uid"].clone();
@@ -71,7 +71,7 @@ impl WebhookServer {
         Self { port, bundle: STANDARD.encode(authority.pem()), task }
     }
 
-    fn configuration(&self, kind: &str, extra: Value) -> Value {
+    pub fn configuration(&self, kind: &str, extra: Value) -> Value {
         let mut hook = json!({
             "name": "hook.example.com",
             "clientConfig": {"url": format!("https://localhost:{}/", self.port), "caBundle": self.bundle},
@@ -91,15 +91,17 @@ fn config_map(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": "b"}})
 }
 
+/// Adds a key to what is asked about.
+pub fn added(_: &Value) -> Value {
+    let patch = json!([{"op": "add", "path": "/data/added", "value": "yes"}]);
+    json!({"allowed": true, "patchType": "JSONPatch", "patch": STANDARD.encode(patch.to_string()),
+        "warnings": ["changed"], "auditAnnotations": {"note": "told"}})
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mutating_webhook_changes_what_is_stored() {
     let cluster = Cluster::start().await;
-    let patch = |_: &Value| {
-        let patch = json!([{"op": "add", "path": "/data/added", "value": "yes"}]);
-        json!({"allowed": true, "patchType": "JSONPatch", "patch": STANDARD.encode(patch.to_string()),
-            "warnings": ["changed"]})
-    };
-    let webhook = WebhookServer::start(patch).await;
+    let webhook = WebhookServer::start(added).await;
     let configuration = webhook.configuration("MutatingWebhookConfiguration", json!({}));
     let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
     cluster.admin(Method::POST, path, configuration).await.ok();

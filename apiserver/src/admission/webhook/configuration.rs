@@ -37,6 +37,9 @@ pub struct Hook {
     /// The match conditions, compiled when the configuration was read.
     #[serde(skip)]
     pub conditions: Conditions,
+    /// The configuration that it is of.
+    #[serde(skip)]
+    pub configuration: Box<str>,
 }
 
 /// Where a webhook is, and whom its certificate must be signed by.
@@ -60,8 +63,9 @@ pub struct Service {
 }
 
 impl Hook {
-    /// Compiles what is evaluated on every request.
-    pub fn compile(&mut self) {
+    /// Compiles what is evaluated on every request, and notes where the hook is from.
+    pub fn compile(&mut self, configuration: &str) {
+        self.configuration = configuration.into();
         self.conditions = Conditions::compile(&self.match_conditions);
     }
 

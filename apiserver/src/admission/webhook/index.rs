@@ -69,7 +69,7 @@ impl Index for &Kind {
                 .webhooks
                 .into_iter()
                 .map(|mut hook| {
-                    hook.compile();
+                    hook.compile(&stored.name);
                     Arc::new(hook)
                 })
                 .collect(),
