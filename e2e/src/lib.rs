@@ -95,6 +95,18 @@ impl Cluster {
         self.knarr(&["image", "import", &archive.display().to_string()]).ok();
     }
 
+    /// For whoever has to find out later why a test failed.
+    fn tell_what_is_there(&self) {
+        for question in [
+            &["get", "pods", "--all-namespaces", "--output=wide"][..],
+            &["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"],
+            &["get", "pods", "--output=json"],
+        ] {
+            let answer = self.kubectl().run(&[question, &["--request-timeout=5s"]].concat());
+            eprintln!("--- kubectl {}\n{}{}", question.join(" "), answer.stdout, answer.stderr);
+        }
+    }
+
     /// The server's process.
     pub fn pid(&self) -> u32 {
         let text = std::fs::read_to_string(self.data_dir().join("server.lock")).expect("a lock file");
@@ -105,6 +117,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
+            self.tell_what_is_there();
             let log = std::fs::read_to_string(self.data_dir().join("server.log")).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
             eprintln!(

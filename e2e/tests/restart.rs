@@ -53,22 +53,43 @@ fn pods_go_on_when_the_server_is_killed_and_are_found_again() {
 #[test]
 fn pods_that_were_stopped_with_the_cluster_start_again_and_count_it_once() {
     let cluster = Cluster::start("stopped");
+    cluster.import("busybox");
     let kubectl = cluster.kubectl();
-    kubectl.ok(&["run", "hello", "--image=knarr.local/hello"]);
+    // One container takes its time to end, so that the other's end is seen long before the node stops.
+    let container = |name: &str, at_the_end: &str| {
+        let script = format!("trap '{at_the_end}' TERM; while :; do sleep 1 & wait; done");
+        serde_json::json!({
+            "name": name,
+            "image": "busybox:1.36",
+            "imagePullPolicy": "IfNotPresent",
+            "command": ["sh", "-c", script],
+        })
+    };
+    let containers = [container("quick", "exit"), container("slow", "sleep 2; exit")];
+    let pod = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "stopped"},
+        "spec": {"containers": containers},
+    });
+    kubectl.apply(&pod.to_string());
     for restarts in 1..=2 {
-        kubectl.ok(&["wait", "pod/hello", "--for=condition=Ready", "--timeout=60s"]);
+        kubectl.ok(&["wait", "pod/stopped", "--for=condition=Ready", "--timeout=60s"]);
         cluster.knarr(&["down", "--pods"]).ok();
         cluster.up().ok();
         let counted = format!("--for=jsonpath={{.status.containerStatuses[0].restartCount}}={restarts}");
-        kubectl.ok(&["wait", "pod/hello", &counted, "--timeout=60s"]);
+        kubectl.ok(&["wait", "pod/stopped", &counted, "--timeout=60s"]);
         kubectl.ok(&[
             "wait",
-            "pod/hello",
+            "pod/stopped",
             "--for=jsonpath={.status.containerStatuses[0].ready}=true",
             "--timeout=60s",
         ]);
-        let status = &kubectl.json(&["get", "pod/hello"])["status"]["containerStatuses"][0];
-        assert_eq!(status["restartCount"], restarts, "{status}");
+        kubectl.ok(&["wait", "pod/stopped", "--for=condition=Ready", "--timeout=60s"]);
+        let statuses = &kubectl.json(&["get", "pod/stopped"])["status"]["containerStatuses"];
+        for status in statuses.as_array().expect("of both") {
+            assert_eq!(status["restartCount"], restarts, "{status}");
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use knarr_api::time::{SharedClock, SharedRandom};
 use knarr_client::events::EventBroadcaster;
 use knarr_client::informer::{Change, InformerFactory, Selection, SharedInformer};
 use knarr_network::pod::PodNetwork;
-use knarr_runtime::cri::{self, ContainerRuntime};
+use knarr_runtime::cri::{self, ContainerRuntime, SandboxState};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -393,7 +393,10 @@ async fn adopt(agent: &Agent, workers: &Workers) -> BTreeMap<String, Vec<cri::Sa
     };
     if let Some(network) = &agent.network {
         // Before the first new pod: what is not live here loses its network.
-        let live: Vec<String> = sandboxes.keys().cloned().collect();
+        let has_live =
+            |of_pod: &&Vec<cri::SandboxStatus>| of_pod.iter().any(|s| s.state == SandboxState::Ready);
+        let live = sandboxes.iter().filter(|(_, of_pod)| has_live(of_pod)).map(|(uid, _)| uid.clone());
+        let live: Vec<String> = live.collect();
         if let Err(error) = network.reconcile(&live).await {
             tracing::warn!(%error, "cannot reconcile the pod network");
         }

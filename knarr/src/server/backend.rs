@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::control_plane::ControlPlane;
 use super::node::Node;
 use super::settings::{NodeSettings, Settings};
-use super::tasks::Tasks;
+use super::tasks::{Component, Tasks};
 use super::{ready, tokens};
 use crate::control::{self, Image, JoinInfo, PushRequest, SaveRequest, Saved, Status};
 
@@ -31,6 +31,7 @@ struct Backend {
     api_server: String,
     node: String,
     runtime: Arc<Embedded>,
+    kubelet: Component,
     started: Instant,
     /// Only the control plane lets machines join.
     control_plane: Option<Arc<ControlPlane>>,
@@ -48,6 +49,7 @@ pub fn start(
         api_server: settings.server_url(),
         node: settings.node_name.clone(),
         runtime: node.runtime.clone(),
+        kubelet: node.kubelet.clone(),
         started: Instant::now(),
         control_plane: Some(control_plane.clone()),
     };
@@ -67,6 +69,7 @@ pub fn start_agent(
         api_server: api_server.to_string(),
         node: settings.node_name.clone(),
         runtime: node.runtime.clone(),
+        kubelet: node.kubelet.clone(),
         started: Instant::now(),
         control_plane: None,
     };
@@ -83,6 +86,13 @@ fn serve(backend: Backend, directory: &Path, tasks: &mut Tasks) -> anyhow::Resul
 impl Backend {
     fn control_plane(&self) -> anyhow::Result<&Arc<ControlPlane>> {
         self.control_plane.as_ref().context("this is a node: ask where the API server runs")
+    }
+
+    async fn stop_containers(&self) -> anyhow::Result<()> {
+        let containers = self.runtime.list_containers(None).await?;
+        let stopping = containers.iter().map(|container| self.runtime.stop_container(&container.id, GRACE));
+        futures::future::try_join_all(stopping).await?;
+        Ok(())
     }
 }
 
@@ -117,9 +127,10 @@ impl control::Backend for Backend {
     }
 
     async fn stop_pods(&self) -> anyhow::Result<()> {
-        let containers = self.runtime.list_containers(None).await?;
-        let stopping = containers.iter().map(|container| self.runtime.stop_container(&container.id, GRACE));
-        futures::future::try_join_all(stopping).await?;
+        // The kubelet would start again what ends here. A container that it was about to start is stopped after it.
+        self.kubelet.stop();
+        tokio::try_join!(self.stop_containers(), self.kubelet.ended())?;
+        self.stop_containers().await?;
         for sandbox in self.runtime.list_sandboxes().await? {
             if sandbox.state == SandboxState::Ready {
                 self.runtime.stop_sandbox(&sandbox.id).await?;

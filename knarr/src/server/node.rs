@@ -19,7 +19,7 @@ use knarr_runtime::embedded::{Config as RuntimeConfig, Embedded};
 
 use super::hello;
 use super::settings::NodeSettings;
-use super::tasks::Tasks;
+use super::tasks::{Component, Tasks};
 
 /// How a node reaches its API server, and who it is.
 pub struct Access {
@@ -35,6 +35,7 @@ pub struct Access {
 /// What the rest of the process needs of a running node.
 pub struct Node {
     pub runtime: Arc<Embedded>,
+    pub kubelet: Component,
 }
 
 pub async fn start(settings: &NodeSettings, access: Access, tasks: &mut Tasks) -> anyhow::Result<Node> {
@@ -58,12 +59,12 @@ pub async fn start(settings: &NodeSettings, access: Access, tasks: &mut Tasks) -
     };
     let kubelet =
         Kubelet::build(kubelet_config(settings, access.tls), parts).await.context("starting the kubelet")?;
-    tasks.spawn("kubelet", |stop| async move {
+    let kubelet = tasks.spawn("kubelet", |stop| async move {
         kubelet.run(stop).await;
         Ok(())
     });
     importing.await?.context("making the image knarr.local/hello")?;
-    Ok(Node { runtime })
+    Ok(Node { runtime, kubelet })
 }
 
 pub async fn open_runtime(settings: &NodeSettings) -> anyhow::Result<Embedded> {

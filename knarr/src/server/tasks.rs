@@ -15,9 +15,29 @@ pub struct Tasks {
 }
 
 struct Task {
+    component: Component,
+    handle: JoinHandle<()>,
+}
+
+/// A running component, for whoever has to stop it before the others.
+#[derive(Clone)]
+pub struct Component {
     name: &'static str,
     stop: CancellationToken,
-    handle: JoinHandle<()>,
+    ended: CancellationToken,
+}
+
+impl Component {
+    /// Asks it to stop.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&self) -> anyhow::Result<()> {
+        let ended = tokio::time::timeout(PATIENCE, self.ended.cancelled()).await;
+        ended.map_err(|_| anyhow::anyhow!("{} has not stopped after {} s", self.name, PATIENCE.as_secs()))
+    }
 }
 
 impl Default for Tasks {
@@ -28,13 +48,16 @@ impl Default for Tasks {
 
 impl Tasks {
     /// Starts a component that runs until the token it is given is cancelled. Ending before that is a failure.
-    pub fn spawn<F>(&mut self, name: &'static str, run: impl FnOnce(CancellationToken) -> F)
+    pub fn spawn<F>(&mut self, name: &'static str, run: impl FnOnce(CancellationToken) -> F) -> Component
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
         let stop = CancellationToken::new();
         let (work, watched, failed) = (tokio::spawn(run(stop.clone())), stop.clone(), self.ended.0.clone());
+        let component = Component { name, stop, ended: CancellationToken::new() };
+        let ended = component.ended.clone().drop_guard();
         let handle = tokio::spawn(async move {
+            let _ended = ended;
             let error = match work.await {
                 Ok(Ok(())) if watched.is_cancelled() => return,
                 Ok(Ok(())) => anyhow::anyhow!("{name} ended by itself"),
@@ -45,7 +68,8 @@ impl Tasks {
             // Nobody listens any more when everything is being stopped.
             let _stopping = failed.send(error);
         });
-        self.running.push(Task { name, stop, handle });
+        self.running.push(Task { component: component.clone(), handle });
+        component
     }
 
     /// Waits for the first component that fails.
@@ -59,7 +83,7 @@ impl Tasks {
 
     /// Stops the components, the last one first.
     pub async fn stop(self) {
-        for Task { name, stop, mut handle } in self.running.into_iter().rev() {
+        for Task { component: Component { name, stop, .. }, mut handle } in self.running.into_iter().rev() {
             stop.cancel();
             if tokio::time::timeout(PATIENCE, &mut handle).await.is_err() {
                 tracing::warn!(component = name, "does not stop: cut off");
@@ -91,6 +115,23 @@ mod tests {
         }
         tasks.stop().await;
         assert_eq!(*order.lock(), ["third", "second", "first"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_component_can_be_stopped_before_the_others_and_has_not_failed() {
+        let mut tasks = Tasks::default();
+        let stubborn = tasks.spawn("stubborn", |_| std::future::pending());
+        let willing = tasks.spawn("willing", |stop| async move {
+            stop.cancelled().await;
+            Ok(())
+        });
+        willing.stop();
+        willing.ended().await.expect("ended");
+        stubborn.stop();
+        let error = stubborn.ended().await.expect_err("goes on");
+        assert_eq!(error.to_string(), "stubborn has not stopped after 15 s");
+        tasks.spawn("broken", |_| async { anyhow::bail!("oh") });
+        assert_eq!(format!("{:#}", tasks.failed().await), "broken: oh");
     }
 
     #[tokio::test(start_paused = true)]

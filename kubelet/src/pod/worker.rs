@@ -182,9 +182,9 @@ impl Worker {
 
     /// Runs until no trace of the pod is left, or the agent stops (which leaves the pod's containers running).
     pub async fn run(mut self, stop: CancellationToken) {
-        loop {
-            let next = self.step().await;
-            let Some(next) = next else { return };
+        // Containers may be stopped from outside once the agent stops: that must not be answered by starting them again.
+        while !stop.is_cancelled() {
+            let Some(next) = self.step().await else { return };
             let sleep = match next {
                 Next::Again => continue,
                 Next::Terminate => {

@@ -205,14 +205,21 @@ impl PodNetwork for RoutedNetwork {
 
     async fn reconcile(&self, live_uids: &[String]) -> Result<(), Error> {
         let live: HashSet<&str> = live_uids.iter().map(String::as_str).collect();
+        let mut outcome = Ok(());
         for attachment in self.list() {
-            if live.contains(attachment.pod.uid.as_str()) {
-                self.establish(&attachment).await?;
+            let done = if live.contains(attachment.pod.uid.as_str()) {
+                self.establish(&attachment).await
             } else {
-                self.release(&attachment).await?;
+                self.release(&attachment).await
+            };
+            // One pod's trouble is not to cost the others their network.
+            if let Err(error) = done {
+                let pod = format!("{}/{}", attachment.pod.namespace, attachment.pod.name);
+                tracing::warn!(pod, %error, "cannot reconcile the pod's network");
+                outcome = Err(error);
             }
         }
-        Ok(())
+        outcome
     }
 }
 

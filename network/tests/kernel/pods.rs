@@ -56,6 +56,24 @@ async fn attachments_survive_a_restart_and_the_dead_are_collected() {
 }
 
 #[tokio::test]
+async fn a_pod_whose_namespace_is_gone_does_not_keep_the_others_from_being_reconciled() {
+    let node = Node::new();
+    let network = node.network().await;
+    let mut live = Vec::new();
+    for name in ["lost-1", "dead-1", "lost-2", "dead-2", "lost-3", "dead-3"] {
+        let pod = node.pod(&network, name).await;
+        if name.starts_with("lost") {
+            live.push(pod.identity.uid.clone());
+        }
+    }
+    let failed = network.reconcile(&live).await;
+    assert!(matches!(failed, Err(Error::Namespace { .. })), "{failed:?}");
+    let mut left: Vec<String> = network.list().into_iter().map(|attachment| attachment.pod.name).collect();
+    left.sort();
+    assert_eq!(left, ["lost-1", "lost-2", "lost-3"]);
+}
+
+#[tokio::test]
 async fn a_host_port_leads_to_its_pod_and_has_one_holder() {
     let node = Node::new();
     let network = node.network().await;
