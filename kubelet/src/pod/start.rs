@@ -2,11 +2,15 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use knarr_client::events::EventType;
 use knarr_runtime::cri::{self, ContainerState, SandboxStatus};
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use super::actions::KillReason;
@@ -41,6 +45,9 @@ impl StartError {
     }
 }
 
+/// The id of a volume's image, once it has been brought.
+type VolumeImage = Arc<OnceCell<Result<String, StartError>>>;
+
 /// What all containers started in one sync share.
 pub struct Starter<'a> {
     pub agent: &'a Agent,
@@ -52,8 +59,8 @@ pub struct Starter<'a> {
     pub credentials: &'a Credentials,
     /// The pod is to end: stop waiting for pulls and hooks.
     pub cancelled: &'a CancellationToken,
-    /// Images of volumes that this sync has brought, by volume.
-    pub volume_images: tokio::sync::Mutex<HashMap<String, Result<String, StartError>>>,
+    /// Images of volumes that this sync brings or has brought, by volume.
+    pub volume_images: Mutex<HashMap<String, VolumeImage>>,
 }
 
 impl Starter<'_> {
@@ -112,24 +119,33 @@ impl Starter<'_> {
 
     /// The pod's volumes, those that are images pulled and named by id.
     async fn image_volumes(&self, container: &Container) -> Result<MountedVolumes, StartError> {
-        let mut volumes = self.volumes.clone();
-        for volume in spec::spec(self.pod).volumes.iter().flatten() {
-            let Some(source) = &volume.image else { continue };
+        let wanted = spec::spec(self.pod).volumes.iter().flatten().filter_map(|volume| {
+            let source = volume.image.as_ref()?;
             let mounted = container.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name);
-            let Some(reference) = source.reference.as_deref().filter(|_| mounted) else { continue };
-            let mut brought = self.volume_images.lock().await;
-            let image = match brought.get(&volume.name) {
-                Some(known) => known.clone(),
-                None => {
-                    let image = self.ensure(container, reference, source.pull_policy.as_deref()).await;
-                    let image = image.map(|image| image.id);
-                    brought.insert(volume.name.clone(), image.clone());
-                    image
-                }
-            };
-            volumes.insert(volume.name.clone(), Mounted::Image { reference: image? });
+            let reference = source.reference.as_deref().filter(|_| mounted)?;
+            Some((&volume.name, reference, source.pull_policy.as_deref()))
+        });
+        let brought = join_all(wanted.map(async |(name, reference, policy)| {
+            (name, self.volume_image(container, name, reference, policy).await)
+        }));
+        let mut volumes = self.volumes.clone();
+        for (name, image) in brought.await {
+            volumes.insert(name.clone(), Mounted::Image { reference: image? });
         }
         Ok(volumes)
+    }
+
+    /// The id of a volume's image, brought once for all containers.
+    async fn volume_image(
+        &self,
+        container: &Container,
+        volume: &str,
+        reference: &str,
+        policy: Option<&str>,
+    ) -> Result<String, StartError> {
+        let cell = Arc::clone(self.volume_images.lock().entry(volume.to_owned()).or_default());
+        let bring = async || self.ensure(container, reference, policy).await.map(|image| image.id);
+        cell.get_or_init(bring).await.clone()
     }
 
     async fn ensure(

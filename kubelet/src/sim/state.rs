@@ -14,6 +14,7 @@ pub struct State {
     pub cgroups: BTreeSet<String>,
     /// Images that cannot be pulled.
     pub missing_images: BTreeSet<String>,
+    pub pulls_take: Duration,
     next_ip: u32,
     next_id: u64,
 }
@@ -25,6 +26,7 @@ impl State {
             containers: BTreeMap::new(),
             cgroups: BTreeSet::new(),
             missing_images: BTreeSet::new(),
+            pulls_take: Duration::ZERO,
             next_ip: u32::from(first),
             next_id: 0,
         }

@@ -27,11 +27,17 @@ pub struct World {
     pub server: TestServer,
     pub clock: Arc<TokioClock>,
     pub runtime: SimRuntime,
+    change: Box<dyn Fn(&mut Config) + Send + Sync>,
     agent: Option<(JoinHandle<()>, CancellationToken)>,
 }
 
 impl World {
     pub async fn new() -> Self {
+        Self::with(Box::new(|_| {})).await
+    }
+
+    /// A node whose configuration is changed first.
+    pub async fn with(change: Box<dyn Fn(&mut Config) + Send + Sync>) -> Self {
         let server = TestServer::start().await;
         let clock = Arc::new(TokioClock::new());
         for name in ["default", "kube-node-lease"] {
@@ -40,7 +46,7 @@ impl World {
             server.post("/api/v1/namespaces", &namespace).await;
         }
         let runtime = SimRuntime::new(clock.clone(), Ipv4Addr::new(10, 9, 0, 1));
-        let mut world = Self { server, clock, runtime, agent: None };
+        let mut world = Self { server, clock, runtime, change, agent: None };
         world.start().await;
         world
     }
@@ -51,6 +57,7 @@ impl World {
         config.host = false;
         config.machine = Some(Machine { milli_cpu: 2000, ..Machine::simulated(NODE) });
         config.node_ips = vec![Ipv4Addr::new(192, 0, 2, 1).into()];
+        (self.change)(&mut config);
         let parts = Parts {
             client: self.server.client(),
             runtime: Arc::new(self.runtime.clone()),

@@ -42,31 +42,31 @@ impl Kind {
     }
 }
 
-/// Makes the namespaces and pins each at `directory/<name>`. The host name is set in a new UTS namespace, the
-/// loopback is brought up in a new network namespace, and sysctls apply to whichever of them they belong to. With
-/// `users` a user namespace with these ids, which [`Kind::User`] pins, owns all others.
-pub fn pin(
-    directory: &Path,
-    kinds: &[Kind],
-    users: Option<IdMapping>,
-    hostname: &str,
-    sysctls: &[(String, String)],
-) -> io::Result<()> {
-    let (directory, kinds) = (directory.to_owned(), kinds.to_vec());
-    let (hostname, sysctls) = (hostname.to_owned(), sysctls.to_vec());
-    // A thread of its own: it ends with namespaces that no other work should run in.
-    let thread = std::thread::Builder::new().name("namespaces".to_owned());
-    let handle = thread.spawn(move || make(&directory, &kinds, users, &hostname, &sysctls))?;
-    handle.join().map_err(|_| io::Error::other("the thread that makes namespaces panicked"))?
+/// The namespaces of a sandbox, to be made.
+pub struct Plan {
+    /// Each is pinned at `<directory>/<name>`.
+    pub directory: PathBuf,
+    pub kinds: Vec<Kind>,
+    /// Ids of a user namespace, which [`Kind::User`] pins and which owns all others.
+    pub users: Option<IdMapping>,
+    /// Set in a new UTS namespace.
+    pub hostname: String,
+    /// Each applies to whichever of the namespaces it belongs to.
+    pub sysctls: Vec<(String, String)>,
 }
 
-fn make(
-    directory: &Path,
-    kinds: &[Kind],
-    users: Option<IdMapping>,
-    hostname: &str,
-    sysctls: &[(String, String)],
-) -> io::Result<()> {
+impl Plan {
+    /// Makes the namespaces and pins them. In a new network namespace the loopback is brought up.
+    pub fn pin(self) -> io::Result<()> {
+        // A thread of its own: it ends with namespaces that no other work should run in.
+        let thread = std::thread::Builder::new().name("namespaces".to_owned());
+        let handle = thread.spawn(move || make(&self))?;
+        handle.join().map_err(|_| io::Error::other("the thread that makes namespaces panicked"))?
+    }
+}
+
+fn make(plan: &Plan) -> io::Result<()> {
+    let Plan { directory, kinds, users, hostname, sysctls } = plan;
     let flags = kinds.iter().fold(UnshareFlags::empty(), |flags, kind| flags | kind.flag());
     let holder = users.map(|ids| Holder::new(flags, ids)).transpose()?;
     match &holder {

@@ -179,8 +179,14 @@ impl Sandbox {
         if config.namespaces.ipc != NamespaceMode::Node {
             mount_shm(&self.directory.join("shm"), config.namespaces.user.map_or(0, |ids| ids.host_id))?;
         }
-        let sysctls: Vec<(String, String)> = config.sysctls.clone().into_iter().collect();
-        namespaces::pin(&self.directory, &self.kinds(), config.namespaces.user, hostname, &sysctls)
+        let plan = namespaces::Plan {
+            directory: self.directory.clone(),
+            kinds: self.kinds(),
+            users: config.namespaces.user,
+            hostname: hostname.clone(),
+            sysctls: config.sysctls.clone().into_iter().collect(),
+        };
+        plan.pin()
     }
 
     /// Releases namespaces; what is released already is fine.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use knarr_runtime::cri::*;
 use knarr_runtime::embedded::{Config, Embedded};
 
-use crate::support::{IMAGE, World, processes_mentioning};
+use crate::support::{IMAGE, PATIENCE, World, processes_mentioning};
 
 /// Where the agent that is killed finds its runtime; set for that process only.
 const DIRECTORY: &str = "KNARR_TEST_RUNTIME";
@@ -39,14 +39,17 @@ fn config(directory: &Path) -> Config {
 
 async fn one_pod(runtime: &Embedded, directory: &Path) -> Result<()> {
     let cgroup = "/kubepods/poduid-1";
+    // Users of its own, where the machine has them, are one more thing to leak.
+    let able = runtime.info().await?.handlers.iter().any(|(_, features)| features.user_namespaces);
+    let user = able.then_some(IdMapping { host_id: 7 << 16, length: 1 << 16 });
     runtime.apply_pod_cgroup(cgroup, &Resources::default()).await?;
     let sandbox = runtime
         .run_sandbox(SandboxConfig {
             metadata: SandboxMetadata { uid: "uid-1".to_owned(), ..SandboxMetadata::default() },
             log_directory: directory.join("logs"),
             cgroup_parent: cgroup.to_owned(),
-            // Process 1 of the pod is one more thing to leak.
-            namespaces: Namespaces { pid: NamespaceMode::Pod, ..Namespaces::default() },
+            // So is process 1 of the pod.
+            namespaces: Namespaces { pid: NamespaceMode::Pod, user, ..Namespaces::default() },
             ..SandboxConfig::default()
         })
         .await?;
@@ -110,7 +113,7 @@ async fn check(world: &World, round: u32) {
     for container in runtime.list_containers(None).await.expect("listed") {
         // One that runs can be told to end, and how it ended is known.
         if container.state == ContainerState::Running {
-            runtime.stop_container(&container.id, Duration::from_secs(5)).await.expect("stopped");
+            runtime.stop_container(&container.id, PATIENCE).await.expect("stopped");
             let ended = runtime.container_status(&container.id).await.expect("known");
             // A shell that had not come to its trap yet ends by the signal.
             assert!(
