@@ -334,11 +334,10 @@ struct News {
 impl News {
     fn tell(&self, change: Change<'_, Pod>) {
         match change {
-            Change::Added(pod) | Change::Updated { new: pod, .. } | Change::Deleted { last: pod, .. }
-                if spec::is_mirror(pod) =>
-            {
+            Change::Added(pod) | Change::Updated { new: pod, .. } if spec::is_mirror(pod) => {
                 self.mirrors.observe(&self.agent, pod);
             }
+            Change::Deleted { last, .. } if spec::is_mirror(last) => self.mirrors.lost(&self.agent, last),
             Change::Added(pod) | Change::Updated { new: pod, .. } => self.workers.apply(&self.agent, pod),
             Change::Deleted { last, .. } => self.workers.remove(&self.agent, last),
         }

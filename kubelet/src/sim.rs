@@ -78,6 +78,11 @@ impl SimRuntime {
         }
     }
 
+    /// How long a pull takes from now on; at first no time at all.
+    pub fn set_pull_time(&self, takes: Duration) {
+        self.inner.state.lock().pulls_take = takes;
+    }
+
     /// Ends a running container, as its process would.
     pub fn finish(&self, id: &str, exit_code: i32) -> Result<()> {
         let now = self.now();
@@ -258,7 +263,7 @@ impl ContainerRuntime for SimRuntime {
 
     async fn events(&self) -> Result<BoxStream<'static, ContainerEvent>> {
         let stream = BroadcastStream::new(self.inner.events.subscribe());
-        Ok(stream.filter_map(|event| async { event.ok() }).boxed())
+        Ok(stream.scan((), |(), event| std::future::ready(event.ok())).boxed())
     }
 
     async fn exec_sync(&self, id: &str, _: &[String], _: Duration) -> Result<ExecResult> {
@@ -278,8 +283,15 @@ impl ContainerRuntime for SimRuntime {
     }
 
     async fn pull_image(&self, reference: &str, _: Option<AuthConfig>) -> Result<ImageInfo> {
-        if self.inner.state.lock().missing_images.contains(reference) {
+        let (missing, takes) = {
+            let state = self.inner.state.lock();
+            (state.missing_images.contains(reference), state.pulls_take)
+        };
+        if missing {
             return Err(not_found("image", reference));
+        }
+        if !takes.is_zero() {
+            tokio::time::sleep(takes).await;
         }
         Ok(state::image(reference))
     }

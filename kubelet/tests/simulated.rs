@@ -2,13 +2,15 @@
 
 mod support;
 
+use std::time::Duration;
+
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node};
 use knarr_api::time::Clock;
 use knarr_runtime::cri::ContainerRuntime;
 use kube::Api;
-use kube::api::{ListParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::runtime::wait::await_condition;
 use serde_json::json;
 use support::*;
@@ -444,4 +446,67 @@ async fn while_a_pod_ends_the_api_hears_of_each_container_that_has_ended() {
     let pod = world.until("web", half).await.expect("still there");
     assert_eq!(condition(&pod, "Ready"), "False");
     world.until("web", gone()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_deleted_while_its_container_is_being_replaced_has_only_the_time_it_is_given() {
+    let world = World::new().await;
+    let pre_stop = json!({"preStop": {"sleep": {"seconds": 600}}});
+    let main = |image: &str| json!([{"name": "main", "image": image, "lifecycle": pre_stop}]);
+    world.create("web", json!({"terminationGracePeriodSeconds": 900, "containers": main("app:1")})).await;
+    world.until("web", ready()).await;
+    let events: Api<Event> = Api::namespaced(world.server.client(), "default");
+    let killing = WatchParams::default().fields("reason=Killing");
+    let mut killings = events.watch(&killing, "0").await.expect("watched").boxed();
+    let newer = json!({"spec": {"containers": [{"name": "main", "image": "app:2"}]}});
+    world.pods().patch("web", &PatchParams::default(), &Patch::Strategic(newer)).await.expect("patched");
+    killings.next().await.expect("told").expect("read");
+    let deleted = tokio::time::Instant::now();
+    world.pods().delete("web", &DeleteParams::default().grace_period(5)).await.expect("deleted");
+    world.until("web", gone()).await;
+    assert!(deleted.elapsed() < Duration::from_secs(300), "{:?}", deleted.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_static_pod_whose_manifest_comes_back_while_it_ends_runs_again() {
+    let manifests = tempfile::tempdir().expect("a directory");
+    let (shown, hidden) = (manifests.path().join("web.yaml"), manifests.path().join(".web.yaml"));
+    let pre_stop = json!({"preStop": {"sleep": {"seconds": 20}}});
+    let manifest = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"},
+        "spec": {"containers": [{"name": "main", "image": "app:1", "lifecycle": pre_stop}]},
+    });
+    std::fs::write(&shown, manifest.to_string()).expect("written");
+    let path = manifests.path().to_owned();
+    let world = World::with(Box::new(move |config| config.static_pod_path = Some(path.clone()))).await;
+    let name = format!("web-{NODE}");
+    let first = world.until(&name, ready()).await.expect("there");
+    // Deleting its picture in the API does nothing to the pod.
+    world.pods().delete(&name, &DeleteParams::default().grace_period(0)).await.expect("deleted");
+    let uid = first.metadata.uid.clone();
+    let shown_anew = is(move |pod| condition(pod, "Ready") == "True" && pod.metadata.uid != uid);
+    let again = world.until(&name, shown_anew).await.expect("there");
+    assert_eq!(id(&first, "main"), id(&again, "main"));
+    std::fs::rename(&shown, &hidden).expect("taken away");
+    world.until(&name, gone()).await;
+    std::fs::rename(&hidden, &shown).expect("given back");
+    let another = is(move |pod| condition(pod, "Ready") == "True" && id(pod, "main") != id(&first, "main"));
+    world.until(&name, another).await;
+    assert_eq!(world.runtime.list_sandboxes().await.expect("simulated").len(), 1, "the first one is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn images_of_a_pods_volumes_are_pulled_side_by_side() {
+    let world = World::new().await;
+    let takes = Duration::from_secs(1000);
+    world.runtime.set_pull_time(takes);
+    let volume =
+        |name: &str| json!({"name": name, "image": {"reference": "files:1", "pullPolicy": "Always"}});
+    let mount = |name: &str| json!({"name": name, "mountPath": format!("/{name}")});
+    let begin = tokio::time::Instant::now();
+    let main = json!({"name": "main", "image": "app:1", "volumeMounts": [mount("a"), mount("b")]});
+    world.create("web", json!({"containers": [main], "volumes": [volume("a"), volume("b")]})).await;
+    world.until("web", ready()).await;
+    let took = begin.elapsed();
+    assert!((takes..takes * 2).contains(&took), "{took:?}");
 }

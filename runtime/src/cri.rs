@@ -458,7 +458,7 @@ pub trait ContainerRuntime: Send + Sync + 'static {
     async fn container_disk_usage(&self, id: &str) -> Result<DiskUsage>;
     /// The log file was renamed: open it anew.
     async fn reopen_container_log(&self, id: &str) -> Result<()>;
-    /// Events from now on. Hints: after a lag, list.
+    /// Events from now on, as hints. The stream ends for who is too far behind to get them all: listen again, then look.
     async fn events(&self) -> Result<BoxStream<'static, ContainerEvent>>;
 
     /// Runs a command to its end; `timeout` of zero means none. Output is cut at 16 MiB.

@@ -96,10 +96,12 @@ fn run(directory: PathBuf) -> std::io::Result<()> {
     let started = shim.start();
     // The agent may have died meanwhile: the next one finds the container, and us beside it.
     let _unheard = write_report(&mut report, &started);
-    drop(report);
     if matches!(started, protocol::Started::Failed { .. }) {
+        // Its end is our exit: whoever reads so far knows that we are gone.
+        std::mem::forget(report);
         return Ok(());
     }
+    drop(report);
     shim.serve()
 }
 

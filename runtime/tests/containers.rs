@@ -193,6 +193,23 @@ async fn a_stopped_container_gets_its_signal_and_then_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_comes_during_the_start_is_not_lost() {
+    let world = World::new().await;
+    let sandbox = world.sandbox().await;
+    let id = world.create(&sandbox, "exec sleep 1000", |_| {}).await;
+    let runtime = world.runtime();
+    // Polled in this order: the start is under way when the stop looks.
+    let (started, stopped) =
+        tokio::join!(biased; runtime.start_container(&id), runtime.stop_container(&id, Duration::ZERO));
+    started.expect("started");
+    stopped.expect("stopped");
+    let status = runtime.container_status(&id).await.expect("a status");
+    assert_eq!((status.state, status.exit_code), (ContainerState::Exited, 137));
+    assert!(status.started_at > 0, "{status:?}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn users_groups_and_capabilities_are_as_asked() {
     let world = World::new().await;
     let sandbox = world.sandbox().await;

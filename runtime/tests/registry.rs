@@ -33,12 +33,10 @@ impl Drop for Registry {
 
 impl Registry {
     fn start(directory: &Path, auth: bool) -> Self {
-        let port =
-            std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("a port").port();
         let data = directory.join("registry");
         std::fs::create_dir_all(&data).expect("a directory");
         let mut config = format!(
-            "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n",
+            "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:0\n",
             data.display()
         );
         if auth {
@@ -59,8 +57,11 @@ impl Registry {
             .spawn()
             .expect("docker-registry is installed");
         let mut lines = BufReader::new(process.stderr.take().expect("a pipe")).lines();
-        let listening = lines.by_ref().map_while(Result::ok).any(|line| line.contains("listening on"));
-        assert!(listening, "the registry listens");
+        let address =
+            |line: String| line.split_once("listening on 127.0.0.1:").map(|(_, rest)| rest.to_owned());
+        let rest = lines.by_ref().map_while(Result::ok).find_map(address).expect("the registry listens");
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next().expect("a first part");
+        let port = digits.parse().expect("a port");
         // It must not block on a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
         let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();

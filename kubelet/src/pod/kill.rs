@@ -107,43 +107,54 @@ async fn pre_stop(
                 agent.recorder.container(pod, &seen.name, EventType::Warning, "FailedPreStopHook", message);
             }
         }
-        () = tokio::time::sleep(grace) => {
+        () = over(grace, shorter) => {
             tracing::info!(pod = spec::name(pod), container = seen.name, "PreStop hook not completed in grace period");
         }
-        () = shortened(shorter) => {}
     }
 }
 
-/// Waits until the grace period is shortened, for ever where it cannot be.
-async fn shortened(shorter: Option<&watch::Receiver<Option<Duration>>>) {
-    let Some(shorter) = shorter else { return std::future::pending().await };
+/// Returns when the grace period is over: this one, or a shorter one that is told on the way.
+async fn over(grace: Duration, shorter: Option<&watch::Receiver<Option<Duration>>>) {
+    let mut end = Instant::now() + grace;
+    let Some(shorter) = shorter else { return tokio::time::sleep_until(end).await };
     let mut shorter = shorter.clone();
-    if shorter.changed().await.is_err() {
-        std::future::pending().await
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(end) => return,
+            changed = shorter.changed() => {
+                if changed.is_err() {
+                    return tokio::time::sleep_until(end).await;
+                }
+                let sooner = *shorter.borrow_and_update();
+                end = sooner.map_or(end, |sooner| end.min(Instant::now() + sooner));
+            }
+        }
     }
 }
 
-/// Stops the container; a shorter grace period that arrives meanwhile replaces the one under way.
+/// Stops the container; a grace period that arrives meanwhile and ends sooner replaces the one under way.
 async fn stop(
     agent: &Agent,
     id: &str,
     grace: Duration,
     shorter: Option<&watch::Receiver<Option<Duration>>>,
 ) -> cri::Result<()> {
-    let first = agent.runtime.stop_container(id, grace);
-    let Some(shorter) = shorter else { return first.await };
+    let mut end = Instant::now() + grace;
+    let mut stopping = agent.runtime.stop_container(id, grace);
+    let Some(shorter) = shorter else { return stopping.await };
     let mut shorter = shorter.clone();
-    tokio::pin!(first);
     loop {
         tokio::select! {
-            stopped = &mut first => return stopped,
+            stopped = &mut stopping => return stopped,
             changed = shorter.changed() => {
                 if changed.is_err() {
-                    return first.await;
+                    return stopping.await;
                 }
-                let sooner = *shorter.borrow_and_update();
-                if let Some(sooner) = sooner {
-                    return agent.runtime.stop_container(id, sooner.max(MINIMUM_GRACE)).await;
+                let Some(sooner) = *shorter.borrow_and_update() else { continue };
+                let sooner = sooner.max(MINIMUM_GRACE);
+                if Instant::now() + sooner < end {
+                    end = Instant::now() + sooner;
+                    stopping = agent.runtime.stop_container(id, sooner);
                 }
             }
         }

@@ -64,6 +64,14 @@ impl Mirrors {
         self.changed.notify_one();
     }
 
+    /// The API no longer has a mirror pod.
+    pub fn lost(&self, agent: &Agent, mirror: &Pod) {
+        if let Some(uid) = spec::annotation(mirror, spec::CONFIG_MIRROR) {
+            agent.status.mirror_lost(uid, mirror);
+        }
+        self.changed.notify_one();
+    }
+
     /// Makes what is missing and removes what is stale, for ever.
     pub async fn run(self: Arc<Self>, agent: Arc<Agent>, pods: SharedInformer<Pod>) {
         pods.synced().await;

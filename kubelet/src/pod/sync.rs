@@ -145,9 +145,12 @@ impl Worker {
             let message = "Pod sandbox changed, it will be killed and re-created.";
             agent.recorder.normal(spec::reference(pod), "SandboxChanged", message);
         }
+        // A pod that is to end while containers of it are being ended has no more time than it then gets.
+        let mut shorter = self.inbox.grace();
+        let grace = *shorter.borrow_and_update();
         if actions.kill_pod {
             let alive = observed.ready_sandbox().is_some() || observed.running().next().is_some();
-            kill::pod(&agent, pod, observed, None, None).await?;
+            kill::pod(&agent, pod, observed, grace, Some(&shorter)).await?;
             if !actions.create_sandbox {
                 // What is dead already does not change by being killed again.
                 return Ok(if alive { Done::Changed } else { Done::Waiting(None) });
@@ -159,9 +162,9 @@ impl Worker {
                 let how = How {
                     message: &wanted.message,
                     reason: wanted.reason,
-                    grace: None,
+                    grace,
                     ordering: None,
-                    shorter: None,
+                    shorter: Some(&shorter),
                 };
                 kill::container(&agent, pod, observed, seen, how).await?;
             }

@@ -37,6 +37,8 @@ struct Mail {
     pod: Arc<Pod>,
     /// The API no longer has the pod.
     gone: bool,
+    /// A static pod whose manifest came back while it was ending: it starts anew when it has ended.
+    next: Option<Arc<Pod>>,
     verdict: Option<Verdict>,
 }
 
@@ -53,7 +55,7 @@ pub struct Inbox {
 impl Inbox {
     pub fn new(pod: Arc<Pod>) -> Self {
         let inbox = Self {
-            mail: Mutex::new(Mail { pod: Arc::clone(&pod), gone: false, verdict: None }),
+            mail: Mutex::new(Mail { pod: Arc::clone(&pod), gone: false, next: None, verdict: None }),
             wake: Notify::new(),
             terminate: CancellationToken::new(),
             grace: watch::Sender::new(None),
@@ -65,12 +67,32 @@ impl Inbox {
 
     /// The API's (or the manifest's) newest word.
     pub fn update(&self, pod: Arc<Pod>) {
-        if spec::being_deleted(&pod) || spec::is_terminal_phase(spec::phase(&pod)) {
-            self.shorten(deletion_grace(&pod));
+        let ending = spec::being_deleted(&pod) || spec::is_terminal_phase(spec::phase(&pod));
+        let grace = deletion_grace(&pod);
+        {
+            let mut mail = self.mail.lock();
+            if mail.gone && spec::is_static(&pod) {
+                mail.next = Some(pod);
+                return;
+            }
+            mail.pod = pod;
+        }
+        // After the news itself: who hears of the end sees why.
+        if ending {
+            self.shorten(grace);
             self.terminate.cancel();
         }
-        self.mail.lock().pod = pod;
         self.wake.notify_one();
+    }
+
+    /// What is to be started when this pod has ended.
+    pub(super) fn take_next(&self) -> Option<Arc<Pod>> {
+        self.mail.lock().next.take()
+    }
+
+    /// How long the pod may take to end, once it is to; it shrinks on the way.
+    pub(super) fn grace(&self) -> watch::Receiver<Option<Duration>> {
+        self.grace.subscribe()
     }
 
     /// The API no longer has the pod.
@@ -79,6 +101,7 @@ impl Inbox {
         {
             let mut mail = self.mail.lock();
             mail.gone = true;
+            mail.next = None;
             mail.pod = last;
         }
         self.terminate.cancel();
@@ -262,8 +285,8 @@ impl Worker {
             self.agent.status.set(pod, status, true);
         }
         self.agent.probes.stop_liveness_and_startup(uid);
-        let shorter = self.inbox.grace.subscribe();
-        let grace = *shorter.borrow();
+        let mut shorter = self.inbox.grace();
+        let grace = *shorter.borrow_and_update();
         self.kill(pod, &before, grace, &shorter).await?;
         self.agent.probes.remove_pod(uid);
         let mut after = self.observe().await?;

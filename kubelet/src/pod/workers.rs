@@ -78,13 +78,22 @@ impl Workers {
             self.reconsider_resizes(agent);
         }
         let worker = Worker::new(Arc::clone(agent), inbox, sandboxes, verdict);
-        let (registry, stop) = (Arc::clone(&self.inner), self.inner.stop.clone());
+        let (registry, agent, stop) = (self.clone(), Arc::clone(agent), self.inner.stop.clone());
         self.inner.tasks.spawn(async move {
             worker.run(stop.clone()).await;
             if !stop.is_cancelled() {
-                registry.inboxes.lock().remove(&uid);
+                registry.ended(&agent, &uid);
             }
         });
+    }
+
+    /// Nothing is left of the pod; it may have come back meanwhile.
+    fn ended(&self, agent: &Arc<Agent>, uid: &str) {
+        let inbox = self.inner.inboxes.lock().remove(uid);
+        // Whoever tells it something does so with the registry locked, so nothing comes after this.
+        if let Some(pod) = inbox.and_then(|inbox| inbox.take_next()) {
+            self.apply(agent, &pod);
+        }
     }
 
     /// The API no longer has the pod.

@@ -30,6 +30,7 @@ const LAST_RETRY: Duration = Duration::from_secs(10);
 struct Entry {
     /// The pod in the API: for a static pod its mirror, once there is one.
     target: Option<Arc<Pod>>,
+    is_static: bool,
     /// What the API should have.
     status: PodStatus,
     /// What the API is known to have.
@@ -56,6 +57,9 @@ struct Inner {
     client: kube::Client,
     clock: SharedClock,
     entries: Mutex<HashMap<String, Entry>>,
+    /// Mirrors in the API by their static pod's uid: one may be there before we have anything to say of its pod. Locked
+    /// within `entries`.
+    mirrors: Mutex<HashMap<String, Arc<Pod>>>,
     slots: Semaphore,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -72,6 +76,7 @@ impl StatusManager {
                 client,
                 clock,
                 entries: Mutex::default(),
+                mirrors: Mutex::default(),
                 slots: Semaphore::new(PARALLEL_REQUESTS),
                 tasks: TaskTracker::new(),
                 stop,
@@ -95,7 +100,13 @@ impl StatusManager {
         let uid = spec::uid(pod).to_owned();
         let now = Time(self.inner.clock.now());
         let mut entries = self.inner.entries.lock();
-        let entry = entries.entry(uid.clone()).or_insert_with(|| Entry::new(pod));
+        let entry = entries.entry(uid.clone()).or_insert_with(|| {
+            let mut entry = Entry::new(pod);
+            if let Some(mirror) = self.inner.mirrors.lock().get(&uid) {
+                entry.observe(mirror);
+            }
+            entry
+        });
         entry.observe(pod);
         let old = &entry.status;
         if containers_may_run && becomes_terminal(old, &status) {
@@ -126,12 +137,27 @@ impl StatusManager {
     /// A watch showed the pod. Where the API's status is newer than our last write and differs, ours is sent again.
     pub fn observe(&self, uid: &str, pod: &Arc<Pod>) {
         let mut entries = self.inner.entries.lock();
+        if spec::is_mirror(pod) {
+            self.inner.mirrors.lock().insert(uid.to_owned(), Arc::clone(pod));
+        }
         let Some(entry) = entries.get_mut(uid) else { return };
         if entry.observe(pod) && (entry.differs(uid) || entry.may_delete()) {
             entry.dirty = true;
             entry.be_quick();
         }
         self.send_if_idle(uid.to_owned(), entry);
+    }
+
+    /// The API no longer has this mirror of a static pod.
+    pub fn mirror_lost(&self, uid: &str, mirror: &Pod) {
+        let mut entries = self.inner.entries.lock();
+        let mut mirrors = self.inner.mirrors.lock();
+        if mirrors.get(uid).is_some_and(|known| spec::uid(known) == spec::uid(mirror)) {
+            mirrors.remove(uid);
+        }
+        if let Some(entry) = entries.get_mut(uid) {
+            entry.lose(spec::uid(mirror));
+        }
     }
 
     /// Nothing of the pod is left on this node: a deleted pod may go.
@@ -171,6 +197,7 @@ impl StatusManager {
         loop {
             self.wait_for_better_news(&uid).await;
             let Some(job) = self.next_job(&uid) else { return };
+            let target = spec::uid(&job.pod).to_owned();
             let outcome = {
                 let Ok(_slot) = self.inner.slots.acquire().await else { return };
                 self.perform(&uid, job).await
@@ -179,8 +206,14 @@ impl StatusManager {
                 Ok(()) => retry = FIRST_RETRY,
                 Err(kube::Error::Api(status)) if status.code == 404 => {
                     debug!(pod.uid = %uid, "pod is gone, its status is not needed");
-                    self.forget(&uid);
-                    return;
+                    let mut entries = self.inner.entries.lock();
+                    match entries.get_mut(&uid) {
+                        Some(entry) if entry.is_static => entry.lose(&target),
+                        _ => {
+                            entries.remove(&uid);
+                            return;
+                        }
+                    }
                 }
                 Err(error) => {
                     warn!(pod.uid = %uid, %error, "failed to update status for pod");
@@ -277,6 +310,7 @@ impl Entry {
         let status = pod.status.clone().unwrap_or_default();
         Self {
             target: (!spec::is_static(pod)).then(|| Arc::clone(pod)),
+            is_static: spec::is_static(pod),
             api: status.clone(),
             status,
             api_version: version_of(pod),
@@ -285,6 +319,14 @@ impl Entry {
             dirty: false,
             patient: false,
             hurry: Arc::default(),
+        }
+    }
+
+    /// This mirror is gone; the next one gets our word.
+    fn lose(&mut self, mirror: &str) {
+        if self.target.as_ref().is_some_and(|target| spec::uid(target) == mirror) {
+            self.target = None;
+            self.dirty = true;
         }
     }
 

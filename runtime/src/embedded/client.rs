@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::shim::protocol::{self, Answer, Event, Failure, Message, Op, Request};
 use crate::shim::wire;
@@ -41,6 +42,8 @@ pub struct Client {
     pending: Pending,
     next: AtomicU64,
     reader: tokio::task::JoinHandle<()>,
+    /// The shim has hung up.
+    gone: CancellationToken,
 }
 
 impl Drop for Client {
@@ -60,8 +63,10 @@ impl Client {
         let socket = Arc::new(crate::sys::watch(socket, Interest::READABLE | Interest::WRITABLE)?);
         let pending = Arc::new(Mutex::new(Some(HashMap::new())));
         let (events, receiver) = mpsc::unbounded_channel();
-        let reader = tokio::spawn(read(Arc::clone(&socket), Arc::clone(&pending), events));
-        let client = Client { socket, pending, next: AtomicU64::new(1), reader };
+        let gone = CancellationToken::new();
+        let reading = read(Arc::clone(&socket), Arc::clone(&pending), events, gone.clone().drop_guard());
+        let reader = tokio::spawn(reading);
+        let client = Client { socket, pending, next: AtomicU64::new(1), reader, gone };
         match client.call(Op::Hello { version: protocol::VERSION }, &[]).await?.0 {
             Answer::Hello { version: protocol::VERSION } => Ok((client, receiver)),
             Answer::Hello { version } => Err(Error::Version(version)),
@@ -80,6 +85,17 @@ impl Client {
         Ok((result.map_err(Error::Refused)?, descriptors))
     }
 
+    /// Tells the shim to kill what is left and to leave; returns when it has left. Gone already is fine.
+    pub async fn dismiss(&self) -> Result<(), Error> {
+        match self.call(Op::Delete, &[]).await {
+            // A process's memory goes before its sockets: what named the container names it no longer.
+            Ok(_) => self.gone.cancelled().await,
+            Err(Error::Gone) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
     async fn send(&self, text: &[u8], descriptors: &[RawFd]) -> Result<(), Error> {
         loop {
             let mut ready = self.socket.writable().await?;
@@ -96,7 +112,12 @@ impl Client {
     }
 }
 
-async fn read(socket: Arc<AsyncFd<OwnedFd>>, pending: Pending, events: mpsc::UnboundedSender<Event>) {
+async fn read(
+    socket: Arc<AsyncFd<OwnedFd>>,
+    pending: Pending,
+    events: mpsc::UnboundedSender<Event>,
+    _gone: DropGuard,
+) {
     while let Ok(mut ready) = socket.readable().await {
         let Ok(received) = ready.try_io(|socket| wire::receive(socket.get_ref())) else { continue };
         let Ok((text, descriptors)) = received else { break };
@@ -112,9 +133,8 @@ async fn read(socket: Arc<AsyncFd<OwnedFd>>, pending: Pending, events: mpsc::Unb
                 }
             }
             Ok(Message::Event(event)) => {
-                if events.send(event).is_err() {
-                    break;
-                }
+                // Who only wants to ask something does not listen.
+                let _unwanted = events.send(event);
             }
             Err(error) => {
                 tracing::warn!(%error, "shim sent what is no message");

@@ -64,6 +64,16 @@ impl Phase {
     pub fn has_ended(&self) -> bool {
         matches!(self, Phase::Exited { .. } | Phase::Unknown { .. })
     }
+
+    /// The phase when the shim says how it ended; `None` when that is known: a container that ends while its shim is
+    /// asked for its state is told of twice.
+    fn end(&self, exit: Exit) -> Option<Phase> {
+        match *self {
+            Phase::Running { started_at, .. } => Some(Phase::Exited { started_at, exit }),
+            Phase::Created => Some(Phase::Exited { started_at: 0, exit }),
+            Phase::Exited { .. } | Phase::Unknown { .. } => None,
+        }
+    }
 }
 
 pub struct Container {
@@ -72,7 +82,7 @@ pub struct Container {
     client: Mutex<Option<Arc<Client>>>,
     /// Who waits for an exec's exit code.
     pub execs: Mutex<HashMap<String, oneshot::Sender<i32>>>,
-    /// One of start, stop and remove at a time.
+    /// One of start and remove at a time; a stop waits for a start.
     pub turn: tokio::sync::Mutex<()>,
     /// Follows the shim's events.
     follower: Mutex<Option<tokio::task::JoinHandle<()>>>,
@@ -145,12 +155,11 @@ impl Inner {
     }
 
     /// Finds out what became of the container, and follows it on if it runs.
-    async fn resume(self: &Arc<Self>, container: &Arc<Container>) {
+    pub async fn resume(self: &Arc<Self>, container: &Arc<Container>) {
         let directory = self.container_directory(&container.record.id);
         spawn::settled(&directory).await;
         let shim: Option<ShimFile> = protocol::read_file(&directory, protocol::SHIM_FILE);
         let started_at = shim.as_ref().map_or(0, |shim| shim.started_at);
-        let exit: Option<Exit> = protocol::read_file(&directory, protocol::EXIT_FILE);
         let alive = shim.as_ref().filter(|shim| shim.boot_id == self.boot_id && shim.shim.is_alive());
         if alive.is_some() {
             match self.connect(container).await {
@@ -160,6 +169,8 @@ impl Inner {
                 }
             }
         }
+        // Read when the shim is known to be away: while it lived it could still write it.
+        let exit: Option<Exit> = protocol::read_file(&directory, protocol::EXIT_FILE);
         let phase = match (exit, shim) {
             (Some(exit), _) => Phase::Exited { started_at, exit },
             (None, Some(shim)) if shim.boot_id == self.boot_id => return self.adopt(container, &shim),
@@ -227,11 +238,9 @@ impl Inner {
             while let Some(event) = events.recv().await {
                 match event {
                     Event::Exited(exit) => {
-                        let started_at = match container.phase() {
-                            Phase::Running { started_at, .. } => started_at,
-                            _ => 0,
-                        };
-                        self.set_phase(&container, Phase::Exited { started_at, exit });
+                        if let Some(ended) = container.phase().end(exit) {
+                            self.set_phase(&container, ended);
+                        }
                     }
                     Event::ExecExited { exec, exit_code } => {
                         if let Some(client) = container.client() {
@@ -280,6 +289,10 @@ impl Inner {
     /// Sends the stop signal, waits, kills. Not running or not there is fine.
     pub async fn stop_container(self: &Arc<Self>, id: &str, grace: Duration) -> Result<()> {
         let Ok(container) = self.container(id) else { return Ok(()) };
+        if matches!(*container.phase.borrow(), Phase::Created) {
+            // It may be on its way to run, and would then run on.
+            drop(container.turn.lock().await);
+        }
         if !container.is_running() {
             return Ok(());
         }
@@ -338,10 +351,7 @@ impl Inner {
                 .map(|(c, _)| Arc::new(c)),
         };
         if let Some(client) = client {
-            match client.call(Op::Delete, &[]).await {
-                Ok(_) | Err(super::client::Error::Gone) => {}
-                Err(error) => return Err(failed(format!("end the shim of {}", container.record.id))(error)),
-            }
+            client.dismiss().await.map_err(failed(format!("end the shim of {}", container.record.id)))?;
         }
         container.disconnect();
         Ok(())
@@ -471,6 +481,14 @@ pub fn signal_number(name: &str) -> Result<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_that_is_told_twice_keeps_when_it_began() {
+        let exit = Exit { exit_code: 3, signal: 0, finished_at: 20, oom_killed: false, start_error: None };
+        let ended = Phase::Running { pid: 1, started_at: 10 }.end(exit.clone()).expect("news");
+        assert!(matches!(ended, Phase::Exited { started_at: 10, .. }), "{ended:?}");
+        assert!(ended.end(exit).is_none());
+    }
 
     #[test]
     fn signals_are_known_by_name_and_number() {

@@ -230,10 +230,14 @@ impl Inner {
         blocking_cri("start container", move || inner.ready_container(&prepared)).await?;
         let started = spawn(self, &directory).await;
         match started {
-            Ok(Started::Running { pid, started_at }) => {
-                self.set_phase(&container, Phase::Running { pid, started_at });
+            Ok(Started::Running { .. }) => {
+                // Whoever sees it run can also stop it and run commands in it.
+                if let Err(error) = self.connect(&container).await {
+                    tracing::warn!(container = id, %error, "cannot reach the shim");
+                    self.resume(&container).await;
+                }
                 self.announce(ContainerEventKind::Started, &container);
-                self.connect(&container).await.map_err(failed(format!("reach the shim of container {id}")))
+                Ok(())
             }
             Ok(Started::Failed { message, .. }) => Err(self.start_failed(&container, &message)?),
             Err(error) => Err(self.start_failed(&container, &error.to_string())?),
@@ -269,9 +273,10 @@ impl Inner {
             start_error: Some(message.clone()),
         };
         let directory = self.container_directory(&container.record.id);
-        write_json(&directory.join(protocol::EXIT_FILE), &exit).map_err(failed("record a failed start"))?;
-        self.cgroups.remove(&container.record.cgroup).map_err(failed("undo a failed start"))?;
+        let written = write_json(&directory.join(protocol::EXIT_FILE), &exit);
         self.set_phase(container, Phase::Exited { started_at: 0, exit });
+        written.map_err(failed("record a failed start"))?;
+        self.cgroups.remove(&container.record.cgroup).map_err(failed("undo a failed start"))?;
         Ok(Error::Start { message, exit_code: 128 })
     }
 
@@ -329,12 +334,7 @@ impl Inner {
         let alive = protocol::read_file::<ShimFile>(&directory, protocol::SHIM_FILE)
             .is_some_and(|shim| shim.boot_id == self.boot_id && shim.shim.is_alive());
         if alive && let Ok((client, _)) = super::client::Client::connect(&directory).await {
-            match client.call(protocol::Op::Delete, &[]).await {
-                Ok(_) | Err(super::client::Error::Gone) => {}
-                Err(error) => {
-                    return Err(failed(format!("stop process 1 of sandbox {}", sandbox.id()))(error));
-                }
-            }
+            client.dismiss().await.map_err(failed(format!("stop process 1 of sandbox {}", sandbox.id())))?;
         }
         self.cgroups.remove(&pause_cgroup(sandbox)).map_err(failed("remove the cgroup of process 1"))?;
         std::fs::remove_dir_all(&directory).map_err(failed(format!("remove {}", directory.display())))

@@ -143,6 +143,8 @@ impl Inner {
                     .call(kill, &[])
                     .await
                     .map_err(failed(format!("kill exec in container {id}")))?;
+                // The shim says when it is gone, or leaves itself; a process that hangs in the kernel is left to it.
+                let _gone = tokio::time::timeout(AFTER_EXIT, running.exit).await;
                 Err(Error::Timeout { doing: format!("command {:?}", command.join(" ")), after: timeout })
             }
         }

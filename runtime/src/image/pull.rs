@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
@@ -156,13 +156,8 @@ impl Puller {
         if blob.size > limit {
             return Err(Error::TooLarge { limit, unit: "bytes" });
         }
-        let path = self.store.temporary();
-        let outcome = self.transfer(registry, reference, blob, &path).await;
-        if outcome.is_err() {
-            // Start-up empties what cannot be removed now.
-            let _left = tokio::fs::remove_file(&path).await;
-        }
-        outcome
+        let partial = Partial(self.store.temporary());
+        self.transfer(registry, reference, blob, &partial.0).await
     }
 
     async fn transfer(
@@ -189,6 +184,16 @@ impl Puller {
         blob.digest.verify(digest)?;
         blocking(move || file.sync_all().map_err(io_error("sync a blob"))).await?;
         self.store.adopt_blob(&blob.digest, path)
+    }
+}
+
+/// A download under way. What is left of it goes with it, also when nobody waits for it any more.
+struct Partial(PathBuf);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Moved to its place when it was whole. Start-up empties what cannot be removed now.
+        let _left = std::fs::remove_file(&self.0);
     }
 }
 

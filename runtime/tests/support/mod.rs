@@ -50,7 +50,10 @@ impl World {
 
     /// As after a crash of the agent: a new one on the same files.
     pub async fn restart(&mut self) {
-        drop(self.runtime.take());
+        if let Some(runtime) = self.runtime.take() {
+            // Lets go of its connections, as a process that dies.
+            runtime.close().await;
+        }
         self.runtime = Some(Embedded::open(self.config.clone()).await.expect("the runtime opens again"));
     }
 
