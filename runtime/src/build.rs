@@ -12,6 +12,7 @@
 //! `RUN` steps see the machine's own network, or with [`Network::None`] only a loopback; never the pods'.
 
 pub(crate) mod changes;
+mod chmod;
 mod config;
 mod context;
 mod copy;

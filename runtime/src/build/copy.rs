@@ -9,18 +9,19 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 
 use super::changes::get_attribute;
+use super::chmod::Chmod;
 use super::tree::{Entry, Found, Root, What};
 
 /// What is said about all copied files.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Looks {
+pub struct Looks<'a> {
     /// `None`: as the source.
     pub owner: Option<(u32, u32)>,
-    pub mode: Option<u32>,
+    pub mode: Option<&'a Chmod>,
 }
 
 /// Copies what was found to `destination`: below it where it is a directory or ends with a slash.
-pub fn copy(found: &Found, root: &Root, destination: &str, looks: Looks) -> io::Result<()> {
+pub fn copy(found: &Found, root: &Root, destination: &str, looks: Looks<'_>) -> io::Result<()> {
     let into = destination.ends_with('/') || root.is_directory(destination);
     let target = match (found.is_directory(), into) {
         (false, true) => format!("{}/{}", destination.trim_end_matches('/'), found.name),
@@ -44,7 +45,7 @@ pub fn copy(found: &Found, root: &Root, destination: &str, looks: Looks) -> io::
     Ok(())
 }
 
-fn place(entry: &Entry, root: &Root, path: &str, looks: Looks) -> io::Result<()> {
+fn place(entry: &Entry, root: &Root, path: &str, looks: Looks<'_>) -> io::Result<()> {
     let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
     if entry.what == What::Directory {
         let existed = root.is_directory(path);
@@ -78,7 +79,7 @@ fn place(entry: &Entry, root: &Root, path: &str, looks: Looks) -> io::Result<()>
     Ok(())
 }
 
-fn describe(file: &File, entry: &Entry, looks: Looks) -> io::Result<()> {
+fn describe(file: &File, entry: &Entry, looks: Looks<'_>) -> io::Result<()> {
     let (uid, gid) = owner(entry, looks);
     rustix::fs::fchown(file, Some(uid), Some(gid))?;
     // After the owner, since that clears set-user-id.
@@ -105,13 +106,15 @@ fn clear(parent: &OwnedFd, name: &str) -> io::Result<()> {
     }
 }
 
-fn owner(entry: &Entry, looks: Looks) -> (Uid, Gid) {
+fn owner(entry: &Entry, looks: Looks<'_>) -> (Uid, Gid) {
     let (uid, gid) = looks.owner.unwrap_or((entry.metadata.uid(), entry.metadata.gid()));
     (Uid::from_raw(uid), Gid::from_raw(gid))
 }
 
-fn mode(entry: &Entry, looks: Looks) -> Mode {
-    Mode::from_raw_mode(looks.mode.unwrap_or(entry.metadata.mode() & 0o7777))
+fn mode(entry: &Entry, looks: Looks<'_>) -> Mode {
+    let own = entry.metadata.mode() & 0o7777;
+    let directory = entry.what == What::Directory;
+    Mode::from_raw_mode(looks.mode.map_or(own, |chmod| chmod.apply(own, directory)))
 }
 
 fn times(metadata: &std::fs::Metadata) -> Timestamps {
@@ -120,7 +123,7 @@ fn times(metadata: &std::fs::Metadata) -> Timestamps {
 }
 
 /// Writes text as a file: a heredoc, or what was downloaded.
-pub fn write(root: &Root, path: &str, content: &[u8], looks: Looks) -> io::Result<()> {
+pub fn write(root: &Root, path: &str, content: &[u8], looks: Looks<'_>) -> io::Result<()> {
     use std::io::Write;
     let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
     let parent = root.make_directories(above, looks.owner)?;
@@ -130,7 +133,8 @@ pub fn write(root: &Root, path: &str, content: &[u8], looks: Looks) -> io::Resul
     file.write_all(content)?;
     let (uid, gid) = looks.owner.unwrap_or((0, 0));
     rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-    Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(looks.mode.unwrap_or(0o644)))?)
+    let mode = looks.mode.map_or(0o644, |chmod| chmod.apply(0o644, false));
+    Ok(rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?)
 }
 
 /// Unpacks an archive below a directory of the root; `false` where the file is none.

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::chmod::Chmod;
 use super::context::Context;
 use super::copy::{self, Looks};
 use super::dockerfile::{Command, Copy, Healthcheck, Instruction, Kind};
@@ -154,7 +155,8 @@ impl Steps<'_> {
             return Err(Error::Invalid(message.to_owned()));
         }
         let chown = copy.chown.as_ref().map(|owner| stage.expand(owner)).transpose()?;
-        let mode = copy.chmod.as_ref().map(|mode| octal(&stage.expand(mode)?)).transpose()?;
+        let chmod = copy.chmod.as_ref().map(|mode| stage.expand(mode)).transpose()?;
+        let mode = chmod.as_deref().map(Chmod::parse).transpose()?;
         let with_owners = copy.from.is_some() && chown.is_none();
         let print = tree::fingerprint(&found, with_owners).map_err(io_error("read the files to copy"))?;
         let hashes: Vec<String> =
@@ -164,7 +166,7 @@ impl Steps<'_> {
             if copy.add { "add" } else { "copy" },
             stage.chain(),
             print.as_str(),
-            &json!([names, hashes, destination, chown, mode, with_owners]).to_string(),
+            &json!([names, hashes, destination, chown, chmod, with_owners]).to_string(),
         ]);
         if let Some(made) = self.cached(&key) {
             stage.push(made, by);
@@ -176,7 +178,7 @@ impl Steps<'_> {
             None if with_owners => None,
             None => Some((0, 0)),
         };
-        let looks = Looks { owner, mode };
+        let looks = Looks { owner, mode: mode.as_ref() };
         let target = Root::open(&mounted.root).map_err(io_error("open the root"))?;
         let limits = self.builder.store().limits();
         for found in &found {
@@ -250,7 +252,7 @@ fn put(
     found: &Found,
     target: &Root,
     destination: &str,
-    looks: Looks,
+    looks: Looks<'_>,
     unpack: Option<crate::image::Limits>,
 ) -> Result<()> {
     // ADD unpacks archives of the context.
@@ -284,13 +286,6 @@ fn sources(root: &Root, source: &str, ignore: &Ignore, exclude: &Ignore) -> Resu
 /// Text whose quotes are only characters.
 fn quoted(text: &str) -> String {
     text.replace('"', "\\\"").replace('\'', "\\'")
-}
-
-fn octal(text: &str) -> Result<u32> {
-    u32::from_str_radix(text, 8)
-        .ok()
-        .filter(|mode| *mode <= 0o7777)
-        .ok_or_else(|| Error::Invalid(format!("invalid --chmod {text:?}: it must be octal")))
 }
 
 fn key(parts: &[&str]) -> String {

@@ -23,7 +23,7 @@ ENV VERSION=${VERSION:-none} APP=/srv/app
 LABEL version=$VERSION
 WORKDIR $APP
 COPY --from=tools /out ./
-COPY --chown=1000:1001 --chmod=750 files/ data/
+COPY --chown=1000:1001 --chmod=u=rwx,g=rX,o= files/ data/
 COPY <<EOF /etc/greeting
 hello "$VERSION"
 EOF
