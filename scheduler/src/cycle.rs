@@ -94,9 +94,9 @@ impl Cycle {
         judge: &Judge<'_>,
         cluster: &'c Cluster,
     ) -> Result<Vec<&'c NodeInfo>, Box<Diagnosis>> {
-        let mut diagnosis = Box::<Diagnosis>::default();
+        let (mut diagnosis, mut spare) = (Box::<Diagnosis>::default(), None);
         if let Some(node) = nominated(pod, cluster).and_then(|node| cluster.state.node(node))
-            && judge.allows(node).is_ok()
+            && judge.allows(node, &mut spare).is_ok()
         {
             return Ok(vec![node]);
         }
@@ -119,7 +119,7 @@ impl Cycle {
             }
             looked_at += 1;
             let node = &cluster.state.nodes()[slot];
-            match judge.allows(node) {
+            match judge.allows(node, &mut spare) {
                 Ok(()) => feasible.push(node),
                 Err((plugin, rejection)) => diagnosis.add(slot, plugin, rejection),
             }

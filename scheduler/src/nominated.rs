@@ -39,16 +39,15 @@ impl Nominated {
         self.nodes.get(uid).map(|node| &**node)
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
-    }
-
     /// Changes with every change.
     pub fn revision(&self) -> u64 {
         self.revision
     }
 
     pub fn on(&self, node: &str) -> &[Arc<Pod>] {
+        if self.by_node.is_empty() {
+            return &[];
+        }
         self.by_node.get(node).map(Vec::as_slice).unwrap_or_default()
     }
 }

@@ -11,7 +11,7 @@ use knarr_api::time::Random;
 pub use victims::Victims;
 
 use crate::cluster::Cluster;
-use crate::cycle::{Diagnosis, Judge};
+use crate::cycle::{Diagnosis, Judge, Trial};
 use crate::framework::{Code, Rejection};
 use crate::object::Pod;
 use crate::profile::Profile;
@@ -93,9 +93,9 @@ pub fn attempt(
     let offset = random.below(potential.len() as u64) as usize;
     let budgets = budgets::Budgets::of(&cluster.objects);
     let (mut kind, mut violating) = (Vec::new(), Vec::new());
-    let mut against = Diagnosis::default();
+    let (mut against, mut trial) = (Diagnosis::default(), Trial::new(judge));
     for &slot in potential[offset..].iter().chain(&potential[..offset]) {
-        match victims::select(pod, &cluster.state.nodes()[slot], judge, &budgets) {
+        match victims::select(pod, &cluster.state.nodes()[slot], &mut trial, &budgets) {
             Ok(victims) if victims.violations == 0 => kind.push(victims),
             Ok(victims) => violating.push(victims),
             Err(rejection) => against.count(slot, rejection),

@@ -83,9 +83,10 @@ impl Batch {
         let sum = fixed + scoring.by_load(&cluster.state.nodes()[slot]);
         // A new chance, or the same node would win again among equals.
         self.nodes.push((sum, chance.rotate_left(17), slot, fixed));
+        let mut spare = None;
         while let Some(entry) = self.nodes.pop() {
             let node = &cluster.state.nodes()[entry.2];
-            if judge.allows(node).is_ok() {
+            if judge.allows(node, &mut spare).is_ok() {
                 self.chosen = entry;
                 return Some(node.name.clone());
             }

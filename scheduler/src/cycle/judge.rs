@@ -49,20 +49,17 @@ impl<'a> Judge<'a> {
     }
 
     /// Whether the pod can go to a node, even if pods of at least its priority come that the node was promised to.
-    pub fn allows(&self, node: &NodeInfo) -> Result<(), No> {
-        let promised = self.promised(node);
-        if !promised.is_empty() {
-            let mut trial = Trial::new(self, node);
-            promised.iter().for_each(|pod| trial.add(pod));
-            trial.run()?;
+    /// `spare` serves to try that out, node after node.
+    pub fn allows<'j>(&'j self, node: &NodeInfo, spare: &mut Option<Trial<'j>>) -> Result<(), No> {
+        if !self.cluster.nominated.on(&node.name).is_empty() {
+            let trial = spare.get_or_insert_with(|| Trial::new(self));
+            trial.move_to(node);
+            return trial.allows();
         }
         run(&self.filters, node)
     }
 
     fn promised(&self, node: &NodeInfo) -> Vec<&'a Arc<Pod>> {
-        if self.cluster.nominated.is_empty() {
-            return Vec::new();
-        }
         let (uid, priority) = (&self.pod.metadata.uid, self.pod.priority);
         let others = self.cluster.nominated.on(&node.name).iter();
         others.filter(|other| other.priority >= priority && other.metadata.uid != *uid).collect()
@@ -73,40 +70,66 @@ fn run(filters: &[Named<'_>], node: &NodeInfo) -> Result<(), No> {
     filters.iter().try_for_each(|(name, filter)| filter.filter(node).map_err(|rejection| (*name, rejection)))
 }
 
-/// A node as it could be, with pods that are not there or without some that are.
+/// A node as it could be, with pods that are not there or without some that are. One trial serves for one node
+/// after the other: what the filters were told of the last one is taken back, and nothing is made anew.
 pub struct Trial<'j> {
     judge: &'j Judge<'j>,
     filters: Vec<Named<'j>>,
     pub node: NodeInfo,
+    /// Who was added (true) and removed, in this order.
+    told: Vec<(bool, Arc<Pod>)>,
+    promised: Vec<&'j Arc<Pod>>,
 }
 
 impl<'j> Trial<'j> {
-    pub fn new(judge: &'j Judge<'_>, node: &NodeInfo) -> Self {
+    /// At no node yet.
+    pub fn new(judge: &'j Judge<'_>) -> Self {
         let filters = judge.filters.iter().map(|(name, filter)| (*name, filter.fork())).collect();
-        Self { judge, filters, node: node.clone() }
+        let node = NodeInfo::new("".into(), usize::MAX);
+        Self { judge, filters, node, told: Vec::new(), promised: Vec::new() }
+    }
+
+    /// The node as it is.
+    pub fn move_to(&mut self, node: &NodeInfo) {
+        while let Some((added, pod)) = self.told.pop() {
+            if added { self.take_off(&pod) } else { self.put_on(&pod) }
+        }
+        self.node.become_like(node);
+        self.promised = self.judge.promised(node);
     }
 
     pub fn add(&mut self, pod: &Arc<Pod>) {
+        self.told.push((true, pod.clone()));
+        self.put_on(pod);
+    }
+
+    pub fn remove(&mut self, pod: &Arc<Pod>) {
+        self.told.push((false, pod.clone()));
+        self.take_off(pod);
+    }
+
+    fn put_on(&mut self, pod: &Arc<Pod>) {
         self.node.add_pod(pod);
         self.filters.iter_mut().for_each(|(_, filter)| filter.add_pod(pod, &self.node));
     }
 
-    pub fn remove(&mut self, pod: &Pod) {
+    fn take_off(&mut self, pod: &Pod) {
         self.node.remove_pod(pod);
         self.filters.iter_mut().for_each(|(_, filter)| filter.remove_pod(pod, &self.node));
     }
 
-    pub fn run(&self) -> Result<(), No> {
+    fn run(&self) -> Result<(), No> {
         run(&self.filters, &self.node)
     }
 
     /// With the pods that the node was promised to, and without.
     pub fn allows(&mut self) -> Result<(), No> {
-        let promised = self.judge.promised(&self.node);
-        if !promised.is_empty() {
-            promised.iter().for_each(|pod| self.add(pod));
+        if !self.promised.is_empty() {
+            let promised = std::mem::take(&mut self.promised);
+            promised.iter().for_each(|pod| self.put_on(pod));
             let verdict = self.run();
-            promised.iter().for_each(|pod| self.remove(pod));
+            promised.iter().for_each(|pod| self.take_off(pod));
+            self.promised = promised;
             verdict?;
         }
         self.run()

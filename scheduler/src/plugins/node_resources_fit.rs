@@ -8,7 +8,7 @@ pub use strategy::{ScoringStrategy, ShapePoint, StrategyType, WeightedResource};
 
 use crate::cluster::Cluster;
 use crate::event::{Event, Kinds, Subject};
-use crate::framework::{Code, Filter, Plugin, PreFilter, Rejection, Score, Verdict};
+use crate::framework::{Code, Filter, Plugin, PreFilter, Reason, Rejection, Score, Verdict};
 use crate::object::{Node, Pod};
 use crate::resource::Amounts;
 use crate::state::NodeInfo;
@@ -47,7 +47,10 @@ impl Plugin for Fit {
         Kinds::NODE_ADD.or(Kinds::NODE_ALLOCATABLE).or(Kinds::POD_DELETE).or(Kinds::POD_SCALE_DOWN)
     }
 
-    fn helps(&self, pod: &Pod, event: &Event, _: &Cluster) -> bool {
+    fn helps(&self, pod: &Pod, event: &Event, cluster: &Cluster) -> bool {
+        if let Some(gone) = event.deleted_pod() {
+            return gone.metadata.uid == pod.metadata.uid || makes_room(pod, gone, cluster);
+        }
         match &event.subject {
             Subject::Node { old, new } => {
                 let fits_empty = fits(&pod.request.exact, &Amounts::default(), 0, &new.allocatable);
@@ -67,6 +70,28 @@ impl Plugin for Fit {
     fn pre_score<'a>(&'a self, pod: &'a Pod, _: &'a Cluster, _: &[&NodeInfo]) -> Option<Box<dyn Score + 'a>> {
         Some(Box::new(strategy::Scorer { strategy: &self.args.scoring, pod }))
     }
+}
+
+/// Whether there may be room now where `gone` was. A pod that waits for room of its own needs a node that has some
+/// and is promised to nobody else; any other one may make those leave that are less important.
+fn makes_room(pod: &Pod, gone: &Pod, cluster: &Cluster) -> bool {
+    let Some(node) = cluster.state.node(&gone.node_name) else { return true };
+    let Some(place) = node.node() else { return true };
+    let (mut used, mut pods) = (node.requested.clone(), node.pods().len());
+    if cluster.nominated.node_of(&pod.metadata.uid).is_some() {
+        let promised = cluster.nominated.on(&node.name).iter();
+        let others = promised.filter(|other| other.metadata.uid != pod.metadata.uid);
+        for other in others.filter(|other| other.priority >= pod.priority) {
+            used.add(&other.request.exact);
+            pods += 1;
+        }
+    } else if !pod.never_preempts {
+        for lesser in node.pods().iter().filter(|other| other.priority < pod.priority) {
+            used.subtract(&lesser.request.exact);
+            pods -= 1;
+        }
+    }
+    fits(&pod.request.exact, &used, pods, &place.allocatable)
 }
 
 fn fits(want: &Amounts, used: &Amounts, pods: usize, allocatable: &Amounts) -> bool {
@@ -104,18 +129,18 @@ struct Room<'a> {
 struct Lacks(Option<Rejection>);
 
 impl Lacks {
-    fn check(&mut self, want: i64, used: i64, capacity: i64, resource: &str) {
+    fn check(&mut self, want: i64, used: i64, capacity: i64, lacking: impl FnOnce() -> Reason) {
         if want > 0 && want > capacity - used {
             let code = if want > capacity { Code::Unresolvable } else { Code::Unschedulable };
-            self.add(code, format!("Insufficient {resource}"));
+            self.add(code, lacking());
         }
     }
 
-    fn add(&mut self, code: Code, reason: String) {
+    fn add(&mut self, code: Code, reason: Reason) {
         match &mut self.0 {
-            None => self.0 = Some(Rejection { code, reason: reason.into(), also: Vec::new() }),
+            None => self.0 = Some(Rejection { code, reason, also: Vec::new() }),
             Some(rejection) => {
-                rejection.also.push(reason.into());
+                rejection.also.push(reason);
                 if code == Code::Unresolvable {
                     rejection.code = code;
                 }
@@ -133,14 +158,21 @@ impl Filter for Room<'_> {
         }
         let mut lacks = Lacks::default();
         if node.pods().len() as i64 + 1 > allocatable.pods {
-            lacks.add(Code::Unschedulable, "Too many pods".to_owned());
+            lacks.add(Code::Unschedulable, "Too many pods".into());
         }
-        for resource in ["cpu", "memory", "ephemeral-storage"] {
-            lacks.check(want.of(resource), used.of(resource), allocatable.of(resource), resource);
+        // Said of thousands of nodes at a time: no text is made for it.
+        for (resource, lacking) in [
+            ("cpu", "Insufficient cpu"),
+            ("memory", "Insufficient memory"),
+            ("ephemeral-storage", "Insufficient ephemeral-storage"),
+        ] {
+            let (want, used) = (want.of(resource), used.of(resource));
+            lacks.check(want, used, allocatable.of(resource), || lacking.into());
         }
         for (name, amount) in &want.scalars {
             if !self.fit.ignores(name) {
-                lacks.check(*amount, used.scalar(name), allocatable.scalar(name), name);
+                let lacking = || format!("Insufficient {name}").into();
+                lacks.check(*amount, used.scalar(name), allocatable.scalar(name), lacking);
             }
         }
         lacks.0.map_or(Ok(()), Err)
@@ -155,6 +187,8 @@ impl Filter for Room<'_> {
 mod tests {
     use super::*;
     use crate::plugins::testing::{judge, pod, score, with_node};
+    use std::sync::Arc;
+
     use serde_json::{Value, json};
 
     fn asking(requests: Value) -> Pod {
@@ -195,6 +229,37 @@ mod tests {
             assert_eq!(code(json!({"cpu": "3"})), Code::Unresolvable);
             assert_eq!(code(json!({"cpu": "2", "memory": "5Gi"})), Code::Unresolvable);
         });
+    }
+
+    #[test]
+    fn a_pod_that_went_helps_who_fits_now_or_could_make_others_leave() {
+        let placed = |uid: &str, cpu: &str, priority: i32| {
+            let mut pod = asking(json!({"cpu": cpu}));
+            (pod.metadata.uid, pod.node_name, pod.priority) = (uid.into(), "a".into(), priority);
+            Arc::new(pod)
+        };
+        let mut cluster = Cluster::default();
+        let node = json!({"metadata": {"name": "a"}, "status": {"allocatable": {"cpu": "4", "pods": "9"}}});
+        cluster.state.node_added_or_updated(Arc::new(serde_json::from_value(node).expect("a node")));
+        for (uid, cpu) in [("first", "1"), ("second", "2"), ("third", "1")] {
+            cluster.state.pod_placed(placed(uid, cpu, 1));
+        }
+        let waiting = |uid: &str, cpu: &str, priority: i32| {
+            let mut pod = asking(json!({"cpu": cpu}));
+            (pod.metadata.uid, pod.priority) = (uid.into(), priority);
+            Arc::new(pod)
+        };
+        let (equal, better) = (waiting("equal", "2", 1), waiting("better", "2", 9));
+        let went = cluster.state.pod_removed("first").expect("it was there");
+        let helps = |pod: &Pod, cluster: &Cluster| Fit::default().helps(pod, &went, cluster);
+        assert!(!helps(&equal, &cluster), "one of two cores is free");
+        assert!(helps(&better, &cluster), "others can leave for it");
+        cluster.nominated.set(&better, "b");
+        assert!(!helps(&better, &cluster), "it waits for room of its own");
+        cluster.state.pod_removed("third");
+        assert!(helps(&equal, &cluster) && helps(&better, &cluster));
+        cluster.nominated.set(&waiting("other", "2", 9), "a");
+        assert!(!helps(&better, &cluster), "that room is another's");
     }
 
     #[test]

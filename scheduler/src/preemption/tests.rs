@@ -95,6 +95,32 @@ fn the_node_is_chosen_by_what_its_victims_are_worth() {
 }
 
 #[test]
+fn what_was_tried_on_one_node_does_not_count_on_the_next() {
+    // On each node the labels of the victim keep the pod away, or would, were the last trial not taken back.
+    let apart = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+        {"topologyKey": "zone", "labelSelector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]}},
+    ]}});
+    let mut cluster = Cluster::default();
+    for (name, priorities) in [("a", [3, 20]), ("b", [4, 1]), ("c", [20, 1]), ("d", [2, 2])] {
+        let node = json!({
+            "metadata": {"name": name, "labels": {"zone": name}},
+            "status": {"allocatable": {"cpu": "4", "pods": "9"}},
+        });
+        cluster.state.node_added_or_updated(Arc::new(serde_json::from_value(node).expect("a node")));
+        for (number, priority) in priorities.into_iter().enumerate() {
+            let mut pod = pod(&format!("{name}{number}"), priority, "1");
+            pod["spec"]["nodeName"] = name.into();
+            cluster.state.pod_placed(decoded(pod));
+        }
+    }
+    let mut incoming = pod("p", 9, "1");
+    incoming["spec"]["affinity"] = apart;
+    for _ in 0..8 {
+        assert_eq!(made_room(incoming.clone(), &mut cluster), "d: d0 d1");
+    }
+}
+
+#[test]
 fn those_that_a_budget_protects_leave_last() {
     let budget = |allowed: i32| {
         let budget = json!({

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::budgets::Budgets;
-use crate::cycle::{Judge, Trial};
+use crate::cycle::Trial;
 use crate::framework::Rejection;
 use crate::object::Pod;
 use crate::state::NodeInfo;
@@ -30,24 +30,24 @@ fn importance(pod: &Arc<Pod>) -> (Reverse<i32>, Timestamp) {
 pub fn select(
     pod: &Pod,
     node: &NodeInfo,
-    judge: &Judge<'_>,
+    trial: &mut Trial<'_>,
     budgets: &Budgets<'_>,
 ) -> Result<Victims, Rejection> {
-    let lesser = node.pods().iter().filter(|other| other.priority < pod.priority);
-    let mut candidates: Vec<Arc<Pod>> = lesser.cloned().collect();
-    if candidates.is_empty() {
+    if node.lowest_priority().is_none_or(|lowest| lowest >= pod.priority) {
         return Err(Rejection::unresolvable("No preemption victims found for incoming pod"));
     }
-    candidates.sort_by_key(importance);
-    let mut trial = Trial::new(judge, node);
+    let lesser = node.pods().iter().filter(|other| other.priority < pod.priority);
+    let mut candidates: Vec<Arc<Pod>> = lesser.cloned().collect();
+    trial.move_to(node);
     candidates.iter().for_each(|victim| trial.remove(victim));
     trial.allows().map_err(|(_, rejection)| rejection)?;
+    candidates.sort_by_key(importance);
 
     let (protected, free) = split(candidates, budgets);
     let both = !protected.is_empty() && !free.is_empty();
-    let mut pods = reprieve(protected, &mut trial);
+    let mut pods = reprieve(protected, trial);
     let violations = pods.len();
-    pods.extend(reprieve(free, &mut trial));
+    pods.extend(reprieve(free, trial));
     if both {
         pods.sort_by_key(importance);
     }

@@ -6,7 +6,7 @@ use crate::event::Kinds;
 use crate::object::{HostPort, Node, Pod};
 use crate::resource::Amounts;
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct NodeInfo {
     pub name: Arc<str>,
     /// Its place in [`super::State`], as long as it exists.
@@ -17,6 +17,7 @@ pub struct NodeInfo {
     pub nonzero_milli_cpu: i64,
     pub nonzero_memory: i64,
     pub host_ports: Vec<HostPort>,
+    lowest_priority: Option<i32>,
 }
 
 impl NodeInfo {
@@ -30,7 +31,21 @@ impl NodeInfo {
             nonzero_milli_cpu: 0,
             nonzero_memory: 0,
             host_ports: Vec::new(),
+            lowest_priority: None,
         }
+    }
+
+    /// The other's state, in the memory of this one.
+    pub fn become_like(&mut self, other: &Self) {
+        self.name.clone_from(&other.name);
+        self.slot = other.slot;
+        self.node.clone_from(&other.node);
+        self.pods.clone_from(&other.pods);
+        self.requested.clone_from(&other.requested);
+        self.nonzero_milli_cpu = other.nonzero_milli_cpu;
+        self.nonzero_memory = other.nonzero_memory;
+        self.host_ports.clone_from(&other.host_ports);
+        self.lowest_priority = other.lowest_priority;
     }
 
     /// `None` while only pods speak of it.
@@ -50,6 +65,11 @@ impl NodeInfo {
         &self.pods
     }
 
+    /// Of the pods here.
+    pub fn lowest_priority(&self) -> Option<i32> {
+        self.lowest_priority
+    }
+
     pub fn set_node(&mut self, node: Option<Arc<Node>>) -> Option<Arc<Node>> {
         std::mem::replace(&mut self.node, node)
     }
@@ -59,6 +79,8 @@ impl NodeInfo {
         self.nonzero_milli_cpu += pod.request.nonzero_milli_cpu;
         self.nonzero_memory += pod.request.nonzero_memory;
         self.host_ports.extend(pod.host_ports.iter().cloned());
+        self.lowest_priority =
+            Some(self.lowest_priority.map_or(pod.priority, |lowest| lowest.min(pod.priority)));
         self.pods.push(pod.clone());
     }
 
@@ -67,14 +89,22 @@ impl NodeInfo {
         let earlier = self.pods.iter_mut().find(|other| other.metadata.uid == pod.metadata.uid);
         if let Some(earlier) = earlier {
             *earlier = pod.clone();
+            self.find_lowest_priority();
         }
+    }
+
+    fn find_lowest_priority(&mut self) {
+        self.lowest_priority = self.pods.iter().map(|pod| pod.priority).min();
     }
 
     pub fn remove_pod(&mut self, pod: &Pod) {
         let Some(at) = self.pods.iter().position(|other| other.metadata.uid == pod.metadata.uid) else {
             return;
         };
-        self.pods.swap_remove(at);
+        let gone = self.pods.swap_remove(at);
+        if Some(gone.priority) == self.lowest_priority {
+            self.find_lowest_priority();
+        }
         self.requested.subtract(&pod.request.exact);
         self.nonzero_milli_cpu -= pod.request.nonzero_milli_cpu;
         self.nonzero_memory -= pod.request.nonzero_memory;
