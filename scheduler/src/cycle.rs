@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::resource::v1::ResourceClaim;
 use knarr_api::time::SharedRandom;
+use tokio::time::Instant;
 
 use batch::Batch;
 pub use diagnosis::Diagnosis;
@@ -16,6 +17,7 @@ pub use judge::{Judge, Trial};
 use scoring::Scoring;
 
 use crate::cluster::Cluster;
+use crate::metrics::{self, Status};
 use crate::object::Pod;
 use crate::plugins;
 use crate::preemption::{self, Preemption};
@@ -68,7 +70,7 @@ impl Cycle {
                 deallocate: None,
             });
         }
-        let judge = match Judge::new(pod, profile, cluster) {
+        let judge = match measured("PreFilter", pod, || Judge::new(pod, profile, cluster)) {
             Ok(judge) => judge,
             Err(diagnosis) => return Err(self.give_up(pod, profile, cluster, None, *diagnosis)),
         };
@@ -80,7 +82,8 @@ impl Cycle {
             return Ok(node);
         }
         self.batch = None;
-        let feasible = match self.find_feasible(pod, profile, &judge, cluster) {
+        let found = measured("Filter", pod, || self.find_feasible(pod, profile, &judge, cluster));
+        let feasible = match found {
             Ok(feasible) => feasible,
             Err(diagnosis) => return Err(self.give_up(pod, profile, cluster, Some(&judge), *diagnosis)),
         };
@@ -139,7 +142,12 @@ impl Cycle {
         if let [only] = feasible {
             return only.name.clone();
         }
-        let totals = Scoring::new(pod, profile, cluster, feasible).of_all(feasible);
+        let began = Instant::now();
+        let scoring = Scoring::new(pod, profile, cluster, feasible);
+        let prepared = Instant::now();
+        metrics::ran("PreScore", Status::Success, &pod.scheduler_name, prepared - began);
+        let totals = scoring.of_all(feasible);
+        metrics::ran("Score", Status::Success, &pod.scheduler_name, prepared.elapsed());
         let best = totals.iter().map(|total| total.sum()).max().unwrap_or(0);
         let equals: Vec<usize> = (0..totals.len()).filter(|at| totals[*at].sum() == best).collect();
         let at = equals[self.random.below(equals.len() as u64) as usize];
@@ -164,7 +172,16 @@ impl Cycle {
             .flatten();
         let preemption = match profile.preemption() {
             None => Preemption::ClearNomination,
-            Some(args) => preemption::attempt(pod, profile, cluster, judge, &diagnosis, args, &*self.random),
+            Some(args) => {
+                let began = Instant::now();
+                let random = &*self.random;
+                let preemption = preemption::attempt(pod, profile, cluster, judge, &diagnosis, args, random);
+                let makes_room = matches!(preemption, Preemption::MakeRoom { .. });
+                let status = if makes_room { Status::Success } else { Status::Unschedulable };
+                metrics::ran("PostFilter", status, &pod.scheduler_name, began.elapsed());
+                metrics::preemption_tried();
+                preemption
+            }
         };
         if !matches!(preemption, Preemption::MakeRoom { .. }) {
             let said = match &deallocate {
@@ -182,6 +199,15 @@ impl Cycle {
         }
         Unschedulable { message, rejectors, preemption, deallocate }
     }
+}
+
+/// Does the work of an extension point, and notes how long it took.
+fn measured<T, E>(extension_point: &str, pod: &Pod, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    let began = Instant::now();
+    let done = work();
+    let status = if done.is_ok() { Status::Success } else { Status::Unschedulable };
+    metrics::ran(extension_point, status, &pod.scheduler_name, began.elapsed());
+    done
 }
 
 /// The node that room was made on for this pod.

@@ -50,6 +50,40 @@ impl Kinds {
     /// How many kinds there are; each has a bit below it.
     pub const COUNT: usize = 25;
 
+    /// Upstream's names of the kinds, for metrics.
+    const LABELS: [&'static str; Self::COUNT] = [
+        "NodeAdd",
+        "NodeUpdateNodeAllocatable",
+        "NodeUpdateNodeLabel",
+        "NodeUpdateNodeTaint",
+        "AssignedPodAdd",
+        "AssignedPodUpdatePodLabel",
+        "AssignedPodUpdatePodScaleDown",
+        "UnschedulablePodUpdatePodToleration",
+        "AssignedPodDelete",
+        "PersistentVolumeClaimAdd",
+        "PersistentVolumeClaimUpdate",
+        "PersistentVolumeAdd",
+        "PersistentVolumeUpdate",
+        "storage.k8s.io/StorageClassAdd",
+        "storage.k8s.io/StorageClassUpdate",
+        "storage.k8s.io/CSINodeAdd",
+        "storage.k8s.io/CSINodeUpdate",
+        "storage.k8s.io/CSIDriverUpdate",
+        "storage.k8s.io/CSIStorageCapacityAdd",
+        "storage.k8s.io/CSIStorageCapacityUpdate",
+        "storage.k8s.io/VolumeAttachmentDelete",
+        "resource.k8s.io/ResourceClaimUpdate",
+        "UnschedulablePodUpdatePodGeneratedResourceClaim",
+        "resource.k8s.io/DeviceClassUpdate",
+        "resource.k8s.io/ResourceSliceUpdate",
+    ];
+
+    /// What an event of these kinds is called in metrics.
+    pub fn label(self) -> &'static str {
+        self.indices().next().map_or("", |first| Self::LABELS[first])
+    }
+
     pub const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }

@@ -20,6 +20,7 @@ mod cycle;
 mod devices;
 mod event;
 mod framework;
+mod metrics;
 mod nominated;
 mod object;
 mod objects;

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::event::Kinds;
+use crate::metrics::{self, Sizes};
 use crate::object::Pod;
 use backoff::Backoff;
 use waiting_for::WaitingFor;
@@ -39,10 +40,34 @@ enum Place {
     InFlight,
 }
 
+/// Upstream's names of what brings pods into a queue, besides events of the cluster.
+mod cause {
+    pub const ADDED: &str = "UnschedulablePodAdd";
+    pub const UPDATED: &str = "UnschedulablePodUpdate";
+    pub const UNGATED: &str = "UnschedulablePodUpdatePodSchedulingGatesEliminated";
+    pub const FAILED: &str = "ScheduleAttemptFailure";
+    pub const BACKED_OFF: &str = "BackoffComplete";
+    pub const EARLY: &str = "PopFromBackoffQ";
+    pub const TIMEOUT: &str = "UnschedulableTimeout";
+    pub const FORCED: &str = "ForceActivate";
+}
+
+/// One of a pod's turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt {
+    /// Counted from 1.
+    pub number: u32,
+    pub began: Instant,
+    /// When the first one began.
+    pub first: Instant,
+}
+
 #[derive(Debug)]
 struct Waiting {
     pod: Arc<Pod>,
     place: Place,
+    /// The last one.
+    attempt: Option<Attempt>,
     /// Failed attempts: those that found no node, and those in a row that met an error.
     unschedulable: u32,
     errors: u32,
@@ -76,15 +101,41 @@ pub struct Queue {
     active: BTreeSet<(Rank, Arc<str>)>,
     backing_off: BTreeSet<(Instant, Rank, Arc<str>)>,
     waiting_for: WaitingFor,
+    /// How many are at these places.
+    unschedulable: usize,
+    gated: usize,
     next_number: u64,
 }
 
 impl Queue {
     pub fn new(config: Config) -> Self {
         let backoff = Backoff { initial: config.pod_initial_backoff, max: config.pod_max_backoff };
-        let (pods, active, backing_off) = Default::default();
-        let waiting_for = WaitingFor::default();
-        Self { config, backoff, pods, active, backing_off, waiting_for, next_number: 0 }
+        Self {
+            config,
+            backoff,
+            pods: HashMap::new(),
+            active: BTreeSet::new(),
+            backing_off: BTreeSet::new(),
+            waiting_for: WaitingFor::default(),
+            unschedulable: 0,
+            gated: 0,
+            next_number: 0,
+        }
+    }
+
+    /// How many pods wait where.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            active: self.active.len(),
+            backing_off: self.backing_off.len(),
+            unschedulable: self.unschedulable,
+            gated: self.gated,
+        }
+    }
+
+    /// The pod's last turn; `None` if it had none yet.
+    pub fn attempt(&self, uid: &str) -> Option<Attempt> {
+        self.pods.get(uid)?.attempt
     }
 
     /// A pod without a node appeared or changed. `gated` says that it must not be tried; `helps` whether its own
@@ -110,8 +161,10 @@ impl Queue {
             return;
         }
         match (place, gated) {
-            (Place::Gated, false) => self.activate(&uid),
-            (Place::Unschedulable, _) if helps(&before, &known.rejectors) => self.retry(&uid, now),
+            (Place::Gated, false) => self.activate(&uid, cause::UNGATED),
+            (Place::Unschedulable, _) if helps(&before, &known.rejectors) => {
+                self.retry(&uid, now, cause::UPDATED);
+            }
             _ => {}
         }
     }
@@ -121,6 +174,7 @@ impl Queue {
         let waiting = Waiting {
             pod,
             place: Place::Gated,
+            attempt: None,
             unschedulable: 0,
             errors: 0,
             arrived: self.next_number,
@@ -131,9 +185,8 @@ impl Queue {
             helped_meanwhile: false,
         };
         self.pods.insert(uid.clone(), waiting);
-        if !gated {
-            self.activate(&uid);
-        }
+        self.gated += 1;
+        if gated { metrics::came("unschedulable", cause::ADDED) } else { self.activate(&uid, cause::ADDED) }
     }
 
     pub fn knows(&self, uid: &str) -> bool {
@@ -153,10 +206,15 @@ impl Queue {
     pub fn pop(&mut self, now: Instant) -> Option<Arc<Pod>> {
         self.release_backed_off(now);
         let next = self.active.first().map(|(_, uid)| uid.clone());
-        let uid = next.or_else(|| self.first_that_may_be_early())?;
+        let uid = next.or_else(|| {
+            let early = self.first_that_may_be_early()?;
+            metrics::came("active", cause::EARLY);
+            Some(early)
+        })?;
         self.leave(&uid);
         let waiting = self.pods.get_mut(&uid)?;
-        waiting.place = Place::InFlight;
+        let (number, first) = waiting.attempt.map_or((0, now), |last| (last.number, last.first));
+        waiting.attempt = Some(Attempt { number: number + 1, began: now, first });
         Some(waiting.pod.clone())
     }
 
@@ -182,6 +240,8 @@ impl Queue {
         self.leave(&uid);
         if let Some(waiting) = self.pods.get_mut(&uid) {
             waiting.place = Place::Unschedulable;
+            self.unschedulable += 1;
+            metrics::came("unschedulable", cause::FAILED);
             waiting.unschedulable += 1;
             waiting.errors = 0;
             waiting.tried = now;
@@ -200,7 +260,8 @@ impl Queue {
         let Some(waiting) = self.pods.get_mut(&uid) else { return };
         waiting.preempting = false;
         if waiting.place == Place::Unschedulable && (waiting.helped_meanwhile || !worked) {
-            self.retry(&uid, now);
+            let cause = if worked { Kinds::POD_DELETE.label() } else { cause::FORCED };
+            self.retry(&uid, now, cause);
         }
     }
 
@@ -213,7 +274,7 @@ impl Queue {
             waiting.errors += 1;
             waiting.tried = now;
             let until = now + self.backoff.after(waiting.errors);
-            self.back_off(&uid, until, false);
+            self.back_off(&uid, until, false, cause::FAILED);
         }
     }
 
@@ -228,7 +289,7 @@ impl Queue {
             if waiting.preempting { waiting.helped_meanwhile = true } else { chosen.push(uid) }
         }
         for uid in chosen {
-            self.retry(&uid, now);
+            self.retry(&uid, now, kinds.label());
         }
     }
 
@@ -243,7 +304,7 @@ impl Queue {
         let chosen: Vec<_> =
             self.pods.iter().filter(|(_, waiting)| stale(waiting)).map(|(uid, _)| uid.clone()).collect();
         for uid in chosen {
-            self.retry(&uid, now);
+            self.retry(&uid, now, cause::TIMEOUT);
         }
     }
 
@@ -252,40 +313,46 @@ impl Queue {
         self.backing_off.first().map(|(at, _, _)| *at)
     }
 
-    fn retry(&mut self, uid: &Arc<str>, now: Instant) {
+    fn retry(&mut self, uid: &Arc<str>, now: Instant, cause: &str) {
         self.leave(uid);
         let Some(waiting) = self.pods.get(uid) else { return };
         let until = waiting.tried + self.backoff.after(waiting.unschedulable);
-        if until <= now { self.activate(uid) } else { self.back_off(uid, until, true) }
+        if until <= now { self.activate(uid, cause) } else { self.back_off(uid, until, true, cause) }
     }
 
-    fn activate(&mut self, uid: &Arc<str>) {
+    fn activate(&mut self, uid: &Arc<str>, cause: &str) {
         self.leave(uid);
         if let Some(waiting) = self.pods.get_mut(uid) {
             waiting.place = Place::Active;
             self.active.insert((waiting.rank(), uid.clone()));
+            metrics::came("active", cause);
         }
     }
 
-    fn back_off(&mut self, uid: &Arc<str>, until: Instant, early: bool) {
+    fn back_off(&mut self, uid: &Arc<str>, until: Instant, early: bool, cause: &str) {
         if let Some(waiting) = self.pods.get_mut(uid) {
             waiting.place = Place::BackingOff { until, early };
             self.backing_off.insert((until, waiting.rank(), uid.clone()));
+            metrics::came("backoff", cause);
         }
     }
 
     /// Takes a pod out of wherever it waits.
     fn leave(&mut self, uid: &Arc<str>) {
-        let Some(waiting) = self.pods.get(uid) else { return };
-        match waiting.place {
+        let Some(waiting) = self.pods.get_mut(uid) else { return };
+        match std::mem::replace(&mut waiting.place, Place::InFlight) {
             Place::Active => {
                 self.active.remove(&(waiting.rank(), uid.clone()));
             }
             Place::BackingOff { until, .. } => {
                 self.backing_off.remove(&(until, waiting.rank(), uid.clone()));
             }
-            Place::Unschedulable => self.waiting_for.remove(uid, waiting.retry_on),
-            Place::Gated | Place::InFlight => {}
+            Place::Unschedulable => {
+                self.unschedulable -= 1;
+                self.waiting_for.remove(uid, waiting.retry_on);
+            }
+            Place::Gated => self.gated -= 1,
+            Place::InFlight => {}
         }
     }
 
@@ -294,7 +361,7 @@ impl Queue {
             if at > now {
                 return;
             }
-            self.activate(&uid);
+            self.activate(&uid, cause::BACKED_OFF);
         }
     }
 }

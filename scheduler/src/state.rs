@@ -61,6 +61,12 @@ impl State {
         &self.order
     }
 
+    /// How many nodes and pods there are, and how many of the pods are not confirmed yet.
+    pub fn sizes(&self) -> (usize, usize, usize) {
+        let nodes = self.nodes.iter().filter(|node| node.exists()).count();
+        (nodes, self.pods.len(), self.pods.values().filter(|placed| placed.assumed).count())
+    }
+
     /// To be called before a decision.
     pub fn refresh_order(&mut self) {
         if self.order_is_stale {

@@ -118,3 +118,29 @@ async fn a_pod_that_room_is_made_for_waits_until_it_is_made() {
         queue.remove("a");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn every_pod_is_counted_where_it_waits_and_its_turns_are() {
+    let (mut queue, now) = queue();
+    let sizes =
+        |active, backing_off, unschedulable, gated| Sizes { active, backing_off, unschedulable, gated };
+    add(&mut queue, "a", 0, false, now);
+    add(&mut queue, "held", 0, true, now);
+    assert_eq!((queue.sizes(), queue.attempt("a")), (sizes(1, 0, 0, 1), None));
+    queue.pop(now).expect("a pod");
+    let first = Attempt { number: 1, began: now, first: now };
+    assert_eq!((queue.sizes(), queue.attempt("a")), (sizes(0, 0, 0, 1), Some(first)));
+    queue.unschedulable("a", vec!["NodeName"], Kinds::NODE_ADD, false, now);
+    assert_eq!(queue.sizes(), sizes(0, 0, 1, 1));
+    queue.happened(Kinds::NODE_ADD, now, |_, _| true);
+    add(&mut queue, "held", 0, false, now);
+    assert_eq!(queue.sizes(), sizes(1, 1, 0, 0));
+    let later = now + Duration::from_secs(2);
+    assert_eq!(popped(&mut queue, later).as_deref(), Some("a"));
+    assert_eq!(queue.attempt("a"), Some(Attempt { number: 2, began: later, first: now }));
+    queue.failed("a", later);
+    assert_eq!(queue.sizes(), sizes(1, 1, 0, 0));
+    queue.remove("a");
+    queue.remove("held");
+    assert_eq!(queue.sizes(), Sizes::default());
+}

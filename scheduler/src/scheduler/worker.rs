@@ -19,17 +19,28 @@ use crate::config::Config;
 use crate::cycle::{Cycle, Unschedulable};
 use crate::devices::uid_of;
 use crate::event::{Event, Kinds, Subject};
+use crate::metrics::{self, Binding, Gauges, Outcome, Status};
 use crate::object::{Pod, ResourceClaimRef};
 use crate::plugins::ResourceClaims;
 use crate::preemption::Preemption;
 use crate::profile::Profile;
-use crate::queue::Queue;
+use crate::queue::{Attempt, Queue};
 use crate::volumes::{self, Plan, VolumeBinder};
 
 /// Pods that waited too long are looked for this often.
 const FLUSH_INTERVAL: Duration = Duration::from_secs(30);
 
 type Profiles = HashMap<Box<str>, Profile>;
+
+/// What a pod got with the decision, to be written before it is bound.
+struct Reserved {
+    plan: Plan,
+    claims: BoundClaims,
+}
+
+fn status_of(error: &Option<String>) -> Status {
+    if error.is_none() { Status::Success } else { Status::Error }
+}
 
 pub struct Worker {
     cluster: Cluster,
@@ -39,6 +50,7 @@ pub struct Worker {
     volumes: Arc<VolumeBinder>,
     random: SharedRandom,
     profiles: Profiles,
+    gauges: Gauges,
     sender: mpsc::UnboundedSender<Message>,
     /// Requests to the API server that are under way.
     requests: TaskTracker,
@@ -66,6 +78,7 @@ impl Worker {
             random,
             binder,
             volumes: Arc::new(volumes),
+            gauges: Gauges::new(),
             sender,
             requests,
         }
@@ -78,6 +91,7 @@ impl Worker {
             while let Ok(message) = mailbox.try_recv() {
                 self.take_in(message);
             }
+            self.gauges.waiting(self.queue.sizes());
             if let Some(pod) = self.queue.pop(Instant::now()) {
                 self.decide(pod);
                 // Bindings and informers need this thread too.
@@ -93,7 +107,11 @@ impl Worker {
                 },
                 () = async { tokio::time::sleep_until(release.unwrap_or_else(Instant::now)).await },
                     if release.is_some() => {}
-                _ = flush.tick() => self.queue.flush_stale(Instant::now()),
+                _ = flush.tick() => {
+                    let (nodes, pods, assumed) = self.cluster.state.sizes();
+                    self.gauges.known(nodes, pods, assumed);
+                    self.queue.flush_stale(Instant::now());
+                }
             }
         }
     }
@@ -191,16 +209,22 @@ impl Worker {
 
     fn decide(&mut self, pod: Arc<Pod>) {
         let Some(profile) = self.profiles.get(&pod.scheduler_name) else { return };
+        let Some(attempt) = self.queue.attempt(&pod.metadata.uid) else { return };
         let timeout = profile.binds_volumes();
         match self.cycle.decide(&pod, profile, &mut self.cluster) {
             Ok(node) => {
+                metrics::chosen(attempt.began.elapsed());
                 let plan = timeout.map(|_| self.reserve_volumes(&pod, &node)).unwrap_or_default();
                 let claims = self.reserve_devices(&pod, &node);
                 self.cluster.state.assume(pod.clone(), &node);
                 self.cluster.nominated.remove(&pod.metadata.uid);
-                self.bind(pod, node, plan, claims, timeout.unwrap_or_default());
+                self.bind(pod, node, Reserved { plan, claims }, timeout.unwrap_or_default(), attempt);
             }
-            Err(unschedulable) => self.give_up(pod, unschedulable),
+            Err(unschedulable) => {
+                let took = attempt.began.elapsed();
+                metrics::attempted(Outcome::Unschedulable, &pod.scheduler_name, took);
+                self.give_up(pod, unschedulable);
+            }
         }
     }
 
@@ -236,9 +260,12 @@ impl Worker {
         BoundClaims { all, decided, written: Vec::new() }
     }
 
-    fn bind(&self, pod: Arc<Pod>, node: Arc<str>, plan: Plan, mut claims: BoundClaims, timeout: Duration) {
+    fn bind(&self, pod: Arc<Pod>, node: Arc<str>, reserved: Reserved, timeout: Duration, attempt: Attempt) {
         let (binder, volumes, sender) = (self.binder.clone(), self.volumes.clone(), self.sender.clone());
+        let Reserved { plan, mut claims } = reserved;
+        let under_way = Binding::begins();
         self.requests.spawn(async move {
+            let began = Instant::now();
             let mut error = None;
             if !plan.is_empty() {
                 // Others that watch the pod learn where it is about to go while its volumes are prepared.
@@ -252,13 +279,21 @@ impl Worker {
                 let reserved = binder.bind_claims(&pod, &mut claims).await.err();
                 error = reserved.map(|error| format!("running PreBind plugin \"DynamicResources\": {error}"));
             }
+            let prepared = Instant::now();
+            metrics::ran("PreBind", status_of(&error), &pod.scheduler_name, prepared - began);
             if error.is_none() {
                 let bound = binder.bind(&pod, &node).await.err();
                 error = bound.map(|error| format!("running Bind plugin \"DefaultBinder\": {error}"));
+                metrics::ran("Bind", status_of(&error), &pod.scheduler_name, prepared.elapsed());
             }
             if error.is_some() {
                 binder.unreserve_claims(&pod, &mut claims).await;
+            } else {
+                metrics::bound(attempt.number, attempt.first.elapsed());
             }
+            let outcome = if error.is_none() { Outcome::Scheduled } else { Outcome::Error };
+            metrics::attempted(outcome, &pod.scheduler_name, attempt.began.elapsed());
+            drop(under_way);
             let _stopped = sender.send(Message::Bound { pod, plan, claims, error });
         });
     }
@@ -311,8 +346,11 @@ impl Worker {
             self.cluster.nominated.remove(&other.metadata.uid);
         }
         let (binder, sender) = (self.binder.clone(), self.sender.clone());
+        if victims.iter().any(|victim| victim.metadata.deletion_timestamp.is_none()) {
+            metrics::preempting(victims.len());
+        }
         self.requests.spawn(async move {
-            let mut worked = true;
+            let (began, mut worked) = (Instant::now(), true);
             let clear = lesser.iter().map(|other| binder.nominate(other, ""));
             let leaving = victims.iter().filter(|victim| victim.metadata.deletion_timestamp.is_none());
             let preempt = leaving.map(|victim| binder.preempt(victim, &pod, &node));
@@ -323,6 +361,7 @@ impl Worker {
                 tracing::warn!(%namespace, %name, %error, "could not make room for the pod");
                 worked = false;
             }
+            metrics::preempted(worked, began.elapsed());
             let _stopped = sender.send(Message::Preempted { pod, worked });
         });
     }
