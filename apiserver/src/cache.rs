@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use entry::Entry;
-pub use event::{Event, EventType, encode_event};
+pub use event::{Event, EventType, States, encode_event};
 pub use extract::Extractor;
 pub use resource::{ResourceCache, Snapshot, Subscription, TooOld};
 pub use selection::{FieldSource, FieldTerm, Selection};

@@ -35,12 +35,28 @@ fn up_is_idempotent_and_delete_leaves_nothing() {
     assert!(!cluster.data_dir().exists(), "the data directory is left");
     assert_eq!(mounts(&cluster), 0, "mounts are left");
     assert_eq!(processes(&cluster), Vec::<String>::new());
-    let cgroups =
-        run(Command::new("find").args(["/sys/fs/cgroup", "-name", &format!("knarr-{}", cluster.name)]));
-    assert_eq!(cgroups.stdout, "", "cgroups are left");
-    let tables = run(Command::new("nft").args(["list", "tables"])).ok();
-    assert!(!tables.contains(&cluster.name), "{tables}");
+    assert_eq!(in_the_kernel(&cluster), [""; 2]);
     assert!(cluster.knarr(&["status"]).err().contains("there is no cluster"));
+}
+
+#[test]
+fn a_cluster_whose_directory_somebody_removed_is_deleted_all_the_same() {
+    let cluster = Cluster::start("removed");
+    cluster.knarr(&["down"]).ok();
+    std::fs::remove_dir_all(cluster.data_dir()).expect("nothing is mounted there");
+    assert!(in_the_kernel(&cluster).iter().all(|things| !things.is_empty()), "nothing to be deleted");
+    cluster.knarr(&["delete"]).ok();
+    assert_eq!(in_the_kernel(&cluster), [""; 2]);
+    assert!(!cluster.data_dir().exists(), "the data directory is there again");
+}
+
+/// Cgroups and nftables tables of the cluster.
+fn in_the_kernel(cluster: &Cluster) -> [String; 2] {
+    let name = format!("knarr-{}", cluster.name);
+    let cgroups = run(Command::new("find").args(["/sys/fs/cgroup", "-name", &name])).stdout;
+    let tables = run(Command::new("nft").args(["list", "tables"])).ok();
+    let own: Vec<&str> = tables.lines().filter(|line| line.contains(&cluster.name)).collect();
+    [cgroups, own.join("\n")]
 }
 
 /// Mounts of the cluster that this machine shows.

@@ -1,6 +1,7 @@
 //! Whether a request concerns a webhook or a policy: rules, and the labels of the object and of its namespace.
 
 use knarr_api::selector::Selector;
+use knarr_api::status::Status;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -90,7 +91,7 @@ pub fn namespace_selected(
     selector: &Selector,
     attributes: &Attributes,
     objects: &dyn Objects,
-) -> Result<bool, String> {
+) -> Result<bool, Status> {
     if selector.is_everything() {
         return Ok(true);
     }
@@ -116,9 +117,9 @@ pub fn namespace_selected(
 }
 
 /// A Namespace by its name.
-pub fn namespace(objects: &dyn Objects, name: &str) -> Result<Value, String> {
+pub fn namespace(objects: &dyn Objects, name: &str) -> Result<Value, Status> {
     let stored = objects
         .get(Resource::core("namespaces"), "", name)
-        .ok_or_else(|| format!("namespaces {name:?} not found"))?;
-    serde_json::from_slice(&stored.json).map_err(|error| error.to_string())
+        .ok_or_else(|| Status::not_found("", "namespaces", name))?;
+    serde_json::from_slice(&stored.json).map_err(Status::internal)
 }

@@ -23,8 +23,8 @@ use self::call::Failed;
 pub use self::configuration::Client;
 use self::configuration::Hook;
 pub use self::index::Hooks;
-use self::review::Verdict;
-use super::matching::{matched_version, namespace_selected, object_selected, selector};
+use self::review::{Question, Verdict};
+use super::matching::{matched_version, namespace_selected, object_selected};
 use super::policy::{Input, Verdict as Match, decided, is_exempt};
 use super::{Admission, Attributes, Operation};
 use crate::authz::SharedAuthorizer;
@@ -47,10 +47,21 @@ pub struct Webhooks {
     caller: Caller,
 }
 
+/// How a request concerns a hook.
+struct Concern {
+    /// Of the resource, that the hook wants to see.
+    version: String,
+    /// The request in that version, if it was in another.
+    converted: Option<Attributes>,
+}
+
+const MUTATION: &str = "mutation";
+const VALIDATING: &str = "validating";
+
 /// When a hook is called, for the audit annotations that tell of it.
 #[derive(Clone, Copy)]
 struct Turn {
-    /// `mutation` or `validating`.
+    /// [`MUTATION`] or [`VALIDATING`].
     phase: &'static str,
     round: usize,
     index: usize,
@@ -65,8 +76,6 @@ impl Turn {
 
 /// What one hook came to.
 enum Outcome {
-    /// It was not concerned.
-    NotAsked,
     /// It allowed the request, or failed and may be ignored.
     Passed,
     /// It allowed the request and wants these changes to the object in this version.
@@ -83,28 +92,28 @@ impl Webhooks {
         Self { caller: Caller::new(objects.clone(), dialer), objects, authorizer, hooks }
     }
 
-    /// Calls a hook if the request concerns it.
-    async fn ask(&self, hook: &Hook, turn: Turn, attributes: &Attributes) -> Result<Outcome, Status> {
-        let version = match self.concerns(hook, attributes) {
-            Ok(None) => return Ok(Outcome::NotAsked),
-            Ok(Some(version)) => version,
-            Err(why) => return self.failed(hook, turn, attributes, Failed(why)),
-        };
-        let asked = self.versioned(attributes, &version).await?;
-        let attributes = asked.as_ref().unwrap_or(attributes);
-        match self.conditions_hold(hook, attributes, &version).await {
-            Ok(false) => return Ok(Outcome::NotAsked),
-            Ok(true) => {}
-            Err(why) => return self.failed(hook, turn, attributes, Failed(why)),
-        }
+    /// Calls a hook that the request concerns.
+    async fn ask(
+        &self,
+        hook: &Hook,
+        Concern { version, converted }: Concern,
+        turn: Turn,
+        attributes: &Attributes,
+    ) -> Result<Outcome, Status> {
+        let attributes = converted.as_ref().unwrap_or(attributes);
         if attributes.dry_run && !hook.supports_dry_run() {
             let name = &hook.name;
             return Err(Status::bad_request(format!("admission webhook {name:?} does not support dry run")));
         }
-        let (uid, request) = review::request(attributes, &version);
-        let answered =
-            self.caller.call(hook, &request).await.and_then(|answer| review::verdict(&uid, answer));
-        match answered {
+        let Some(review_version) = hook.review_version() else {
+            let why = "could not create admission objects: webhook does not accept known AdmissionReview versions \
+                       (v1, v1beta1)";
+            return self.failed(hook, turn, attributes, Failed(why.to_owned()));
+        };
+        let question = Question::new(review_version, turn.phase == MUTATION);
+        let request = review::request(&question, attributes, &version);
+        let answered = self.caller.call(hook, &request).await;
+        match answered.and_then(|answer| review::verdict(&question, answer)) {
             Err(failed) => self.failed(hook, turn, attributes, failed),
             Ok(Verdict { refusal, patch, warnings, audit }) => {
                 for warning in warnings {
@@ -122,18 +131,33 @@ impl Webhooks {
         }
     }
 
-    /// The version of the resource that the hook wants to see, if the request concerns it.
+    /// Whether the request concerns the hook, and how.
     ///
-    /// Errors: a selector does not parse, or the namespace cannot be found.
-    fn concerns(&self, hook: &Hook, attributes: &Attributes) -> Result<Option<String>, String> {
+    /// Errors: the namespace is not there, a selector does not parse, an object cannot be converted, or a condition
+    /// cannot be evaluated and the hook may not be passed over.
+    async fn concern(&self, hook: &Hook, attributes: &Attributes) -> Result<Option<Concern>, Status> {
         let Some(version) =
             matched_version(&hook.rules, attributes, &*self.objects, hook.matches_equivalent())
         else {
             return Ok(None);
         };
-        let selected = object_selected(&selector(&hook.object_selector)?, attributes)
-            && namespace_selected(&selector(&hook.namespace_selector)?, attributes, &*self.objects)?;
-        Ok(selected.then_some(version))
+        let selectors = hook.selectors.as_ref().map_err(Status::internal)?;
+        if !object_selected(&selectors.objects, attributes)
+            || !namespace_selected(&selectors.namespaces, attributes, &*self.objects)?
+        {
+            return Ok(None);
+        }
+        let converted = self.versioned(attributes, &version).await?;
+        let concerned = converted.as_ref().unwrap_or(attributes);
+        match self.conditions_hold(hook, concerned, &version).await {
+            Ok(true) => Ok(Some(Concern { version, converted })),
+            Ok(false) => Ok(None),
+            Err(_) if hook.ignores_failure() => Ok(None),
+            Err(why) => {
+                let resource = &attributes.resource;
+                Err(Status::forbidden(&resource.group, &resource.resource, &attributes.name, why))
+            }
+        }
     }
 
     /// The request with its objects in a version; none if they are in it already.
@@ -216,21 +240,19 @@ impl Webhooks {
 
     /// Asks a mutating hook and does what it wants. Says whether anything changed.
     async fn mutate(&self, hook: &Hook, turn: Turn, attributes: &mut Attributes) -> Result<bool, Status> {
-        let changed = match self.ask(hook, turn, attributes).await? {
-            Outcome::NotAsked => return Ok(false),
-            Outcome::Passed => false,
-            Outcome::Changes { patch, version } => {
-                self.change(hook, turn, &patch, &version, attributes).await?
+        let Some(concern) = self.concern(hook, attributes).await? else { return Ok(false) };
+        let outcome = match self.ask(hook, concern, turn, attributes).await {
+            Ok(Outcome::Passed) => Ok(false),
+            Ok(Outcome::Changes { patch, version }) => {
+                self.change(hook, turn, &patch, &version, attributes).await
             }
+            Err(refused) => Err(refused),
         };
-        let (configuration, webhook) = (&hook.configuration, &hook.name);
-        let told = format!(
-            r#"{{"configuration":{},"webhook":{},"mutated":{changed}}}"#,
-            json!(configuration),
-            json!(webhook)
-        );
-        attributes.remarks.annotate(turn.annotation("mutation"), told);
-        Ok(changed)
+        let (configuration, webhook) = (json!(hook.configuration), json!(hook.name));
+        let changed = outcome.as_ref().is_ok_and(|changed| *changed);
+        let told = format!(r#"{{"configuration":{configuration},"webhook":{webhook},"mutated":{changed}}}"#);
+        attributes.remarks.annotate(turn.annotation(MUTATION), told);
+        outcome
     }
 
     /// Applies what a mutating hook wants, and completes the object again. Says whether anything changed.
@@ -312,7 +334,7 @@ impl Admission for MutatingWebhooks {
         let mut again: Vec<(usize, &Hook)> = Vec::new();
         let mut asked: Vec<(usize, &Hook)> = Vec::new();
         for (index, hook) in hooks.iter().enumerate() {
-            let turn = Turn { phase: "mutation", round: 0, index };
+            let turn = Turn { phase: MUTATION, round: 0, index };
             if self.0.mutate(hook, turn, attributes).await? {
                 again.clone_from(&asked);
             }
@@ -322,7 +344,7 @@ impl Admission for MutatingWebhooks {
         }
         // Once more is enough: hooks that undo each other's changes would never end.
         for (index, hook) in again {
-            self.0.mutate(hook, Turn { phase: "mutation", round: 1, index }, attributes).await?;
+            self.0.mutate(hook, Turn { phase: MUTATION, round: 1, index }, attributes).await?;
         }
         Ok(())
     }
@@ -339,10 +361,15 @@ impl Admission for ValidatingWebhooks {
             return Ok(());
         }
         let hooks = self.0.hooks.validating();
-        let concerned = hooks.iter().filter(|hook| !matches!(self.0.concerns(hook, attributes), Ok(None)));
-        let answers = concerned.enumerate().map(|(index, hook)| {
-            let turn = Turn { phase: "validating", round: 0, index };
-            self.0.ask(hook, turn, attributes)
+        let mut concerned = Vec::new();
+        for hook in &**hooks {
+            if let Some(concern) = self.0.concern(hook, attributes).await? {
+                concerned.push((hook, concern));
+            }
+        }
+        let answers = concerned.into_iter().enumerate().map(|(index, (hook, concern))| {
+            let turn = Turn { phase: VALIDATING, round: 0, index };
+            self.0.ask(hook, concern, turn, attributes)
         });
         let answers = join_all(answers).await;
         answers.into_iter().try_for_each(|answer| answer.map(drop))

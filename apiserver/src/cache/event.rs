@@ -3,6 +3,10 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use futures::future::{BoxFuture, FutureExt, Shared};
+use knarr_api::status::Status;
+use parking_lot::Mutex;
+use serde_json::Value;
 
 use super::entry::Entry;
 use crate::stored::Stored;
@@ -25,6 +29,16 @@ impl EventType {
     }
 }
 
+/// An object before and after a change, in a version that is served.
+#[derive(Debug, Default)]
+pub struct States {
+    pub before: Option<Value>,
+    pub after: Option<Value>,
+}
+
+/// A conversion on its way, or what came of it.
+type Converted = Shared<BoxFuture<'static, Result<Arc<States>, Status>>>;
+
 /// A committed write. Every form a watcher may get is encoded at most once and shared.
 #[derive(Debug)]
 pub struct Event {
@@ -34,11 +48,13 @@ pub struct Event {
     /// The object before the write, `None` when it was created.
     pub previous: Option<Arc<Entry>>,
     encoded: [OnceLock<Bytes>; 3],
+    /// By the version converted to.
+    converted: Mutex<Vec<(Box<str>, Converted)>>,
 }
 
 impl Event {
     pub fn new(revision: u64, current: Option<Arc<Entry>>, previous: Option<Arc<Entry>>) -> Self {
-        Self { revision, current, previous, encoded: Default::default() }
+        Self { revision, current, previous, encoded: Default::default(), converted: Mutex::default() }
     }
 
     /// The object that the change is about, in either state.
@@ -72,6 +88,51 @@ impl Event {
         let encode =
             || self.object(kind).map(|object| encode_event(kind.as_str(), &object)).unwrap_or_default();
         self.encoded[kind as usize].get_or_init(encode).clone()
+    }
+
+    /// The states in a version that costs much to convert to: those who ask while `convert` runs and after it has
+    /// succeeded get the same. Who comes after a failure tries again.
+    pub async fn states<F>(
+        &self,
+        version: &str,
+        convert: impl FnOnce(Vec<Stored>) -> F,
+    ) -> Result<Arc<States>, Status>
+    where
+        F: Future<Output = Result<Vec<Value>, Status>> + Send + 'static,
+    {
+        let converted = {
+            let mut known = self.converted.lock();
+            match known.iter().find(|(of, _)| &**of == version) {
+                Some((_, converted)) => converted.clone(),
+                None => {
+                    let converted = self.convert(convert);
+                    known.push((version.into(), converted.clone()));
+                    converted
+                }
+            }
+        };
+        let outcome = converted.clone().await;
+        if outcome.is_err() {
+            self.converted.lock().retain(|(_, other)| !other.ptr_eq(&converted));
+        }
+        outcome
+    }
+
+    /// What is gone is shown as it was, at the revision of its going.
+    fn convert<F>(&self, convert: impl FnOnce(Vec<Stored>) -> F) -> Converted
+    where
+        F: Future<Output = Result<Vec<Value>, Status>> + Send + 'static,
+    {
+        let there = |entry: &Option<Arc<Entry>>| entry.as_ref().map(|entry| entry.stored.at(self.revision));
+        let (before, after) = (there(&self.previous), there(&self.current));
+        let (had, has) = (before.is_some(), after.is_some());
+        let conversion = convert(before.into_iter().chain(after).collect());
+        let states = async move {
+            let mut values = conversion.await?.into_iter();
+            let mut next = |there: bool| if there { values.next() } else { None };
+            Ok(Arc::new(States { before: next(had), after: next(has) }))
+        };
+        states.boxed().shared()
     }
 }
 

@@ -52,9 +52,13 @@ impl Extractor {
     }
 
     pub fn extract(&self, json: &[u8]) -> Result<Extracted, serde_json::Error> {
+        self.extract_from(&mut serde_json::Deserializer::from_slice(json))
+    }
+
+    /// The same of an object in another form.
+    pub fn extract_from<'de, D: Deserializer<'de>>(&self, object: D) -> Result<Extracted, D::Error> {
         let mut found = Found { labels: Vec::new(), fields: self.absent.to_vec() };
-        let mut deserializer = serde_json::Deserializer::from_slice(json);
-        Walk { node: &self.root, found: &mut found }.deserialize(&mut deserializer)?;
+        Walk { node: &self.root, found: &mut found }.deserialize(object)?;
         if let Some((empty, other)) = self.alternative
             && found.fields[empty].is_empty()
         {

@@ -20,6 +20,8 @@ use crate::registry::{Continue, ListPage, ListRequest, VersionMatch};
 
 /// How many bytes of an answer are put together before they are sent.
 const CHUNK: usize = 64 * 1024;
+/// How many objects are at least looked at together where a page is made of those that match.
+const SIFTED: usize = 500;
 
 pub async fn list(call: Call) -> Result<Response<Body>, Status> {
     let cx = &call.cx;
@@ -51,33 +53,35 @@ pub async fn page(cx: &RequestContext, storage: &Storage, options: &ListOptions)
         (_, "") if options.limit > 0 => VersionMatch::Exact(revision),
         _ => VersionMatch::NotOlderThan(revision),
     };
-    let mut request =
-        ListRequest { selection: &options.selection, version, limit: options.limit, continue_from };
+    // A list that may be of any age is answered whole, as upstream's cache does.
+    let whole = version == VersionMatch::Any && continue_from.is_none();
+    let limit = if whole { 0 } else { options.limit };
+    let mut request = ListRequest { selection: &options.selection, version, limit, continue_from };
     let fields = &options.served_fields;
     if fields.is_empty() {
         return Ok(Listed { page: cx.registry.list(storage, &request).await?, served: None });
     }
     let (mut entries, mut served) = (Vec::new(), Vec::new());
+    // Few of the objects may match: the webhook is asked for many at once.
+    request.limit = if limit > 0 { limit.max(SIFTED) } else { 0 };
     loop {
         let page = cx.registry.list(storage, &request).await?;
         let objects = served_form(cx, &page.entries).await?;
         for (entry, object) in page.entries.into_iter().zip(objects) {
-            if fields.match_object(&object) {
+            if fields.match_object(&object)? {
                 entries.push(entry);
                 served.push(object);
             }
         }
-        match &page.continue_token {
-            // What was sorted out leaves room on the page.
-            Some(token) if entries.len() < options.limit => {
-                request.limit = options.limit - entries.len();
-                request.continue_from = Some(Continue::decode(token)?);
-            }
-            _ => {
-                let page = ListPage { entries, remaining: None, ..page };
-                return Ok(Listed { page, served: Some(served) });
-            }
-        }
+        let page = ListPage { entries, remaining: None, ..page }.cut(storage, limit);
+        // What was sorted out leaves room on the page.
+        let more = page.continue_token.as_deref().filter(|_| page.entries.len() < limit);
+        let Some(from) = more.map(Continue::decode).transpose()? else {
+            served.truncate(page.entries.len());
+            return Ok(Listed { page, served: Some(served) });
+        };
+        request.continue_from = Some(from);
+        entries = page.entries;
     }
 }
 

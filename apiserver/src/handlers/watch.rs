@@ -204,6 +204,8 @@ struct Encoder {
     fields: ServedFields,
     /// Events can be sent as they are encoded for all.
     stored_form: bool,
+    /// Objects are what a webhook makes of them.
+    asks_webhook: bool,
     /// Events follow each other in one stream of bytes.
     framed: bool,
     /// A table's columns were sent; later events leave them out.
@@ -214,14 +216,16 @@ impl Encoder {
     fn new(cx: &RequestContext, output: Output, framed: bool, fields: ServedFields) -> Self {
         let stored_form =
             fields.is_empty() && output.is_stored_form() && respond::is_storage_version(&cx.resource);
-        Self { cx: cx.clone(), output, fields, stored_form, framed, headed: AtomicBool::new(false) }
+        let asks_webhook = conversion::asks_webhook(&cx.resource);
+        let headed = AtomicBool::new(false);
+        Self { cx: cx.clone(), output, fields, stored_form, asks_webhook, framed, headed }
     }
 
     async fn delivery(&self, delivery: &Delivery) -> Bytes {
         match delivery {
             Delivery::Bookmark(revision) => self.bookmark(*revision, false),
             Delivery::Event(kind, event) if self.stored_form => event.json(*kind),
-            Delivery::Event(kind, event) if !self.fields.is_empty() => self.selected(*kind, event).await,
+            Delivery::Event(kind, event) if self.asks_webhook => self.converted(*kind, event).await,
             Delivery::Event(kind, event) => match event.object(*kind) {
                 Some(object) => self.object(kind.as_str(), &object).await,
                 None => Bytes::new(),
@@ -238,17 +242,32 @@ impl Encoder {
             Err(error) => Err(Status::internal(error)),
         };
         match shown {
-            Ok(value) if self.fields.match_object(&value) => self.show(kind, value),
-            Ok(_) => Bytes::new(),
+            Ok(value) => match self.fields.match_object(&value) {
+                Ok(true) => self.show(kind, value),
+                Ok(false) => Bytes::new(),
+                Err(status) => self.error(&status),
+            },
             Err(status) => self.error(&status),
         }
     }
 
-    /// The event as it is to who sees only objects whose served fields are as wanted.
-    async fn selected(&self, kind: EventType, event: &Event) -> Bytes {
-        let (current, previous) = (event.current.as_deref(), event.previous.as_deref());
-        match self.fields.see(&self.cx.resource, kind, current, previous, event.revision).await {
-            Ok(Some((kind, object))) => self.show(kind.as_str(), object),
+    /// The event as it is to who sees only objects whose served fields are as wanted. The webhook is asked once for
+    /// all who watch this version.
+    async fn converted(&self, kind: EventType, event: &Event) -> Bytes {
+        let resource = &self.cx.resource;
+        let convert = |states: Vec<Stored>| {
+            let resource = Arc::clone(resource);
+            async move {
+                let states = states.iter().map(|stored| stored.to_value().map_err(Status::internal));
+                conversion::all_to_served(&resource, states.collect::<Result<_, _>>()?).await
+            }
+        };
+        let states = match event.states(&resource.version, convert).await {
+            Ok(states) => states,
+            Err(status) => return self.error(&status),
+        };
+        match self.fields.see(kind, &states) {
+            Ok(Some((kind, object))) => self.show(kind.as_str(), object.clone()),
             Ok(None) => Bytes::new(),
             Err(status) => self.error(&status),
         }

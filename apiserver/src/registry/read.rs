@@ -173,9 +173,7 @@ impl Registry {
         };
         self.read_the_unreadable(storage, request.selection).await?;
         let snapshot = storage.cache.snapshot(request.selection, now);
-        // A list that may be of any age is answered whole, as upstream's cache does.
-        let limit = if request.version == VersionMatch::Any { 0 } else { request.limit };
-        Ok(page(storage, request.selection, snapshot.entries, limit, snapshot.revision))
+        Ok(page(storage, request.selection, snapshot.entries, request.limit, snapshot.revision))
     }
 
     async fn list_from(
@@ -233,22 +231,30 @@ impl Registry {
     }
 }
 
+impl ListPage {
+    /// Leaves so many objects at most, and says where to go on. `limit` 0 is none.
+    pub fn cut(mut self, storage: &Storage, limit: usize) -> Self {
+        if limit == 0 || self.entries.len() <= limit {
+            return self;
+        }
+        self.entries.truncate(limit);
+        let after = self.entries.last().map(|entry| entry.key()[storage.cache.prefix().len()..].to_owned());
+        self.continue_token = after.map(|after| Continue { revision: Some(self.revision), after }.encode());
+        self
+    }
+}
+
 /// Cuts a list to a page.
 fn page(
     storage: &Storage,
     selection: &Selection,
-    mut entries: Vec<Arc<Entry>>,
+    entries: Vec<Arc<Entry>>,
     limit: usize,
     revision: u64,
 ) -> ListPage {
-    if limit == 0 || entries.len() <= limit {
-        return ListPage { entries, revision, continue_token: None, remaining: None };
-    }
-    let remaining = (!selection.has_selectors()).then_some(entries.len() - limit);
-    entries.truncate(limit);
-    let after = entries.last().map(|entry| entry.key()[storage.cache.prefix().len()..].to_owned());
-    let token = after.map(|after| Continue { revision: Some(revision), after }.encode());
-    ListPage { entries, revision, continue_token: token, remaining }
+    let beyond = if limit == 0 { 0 } else { entries.len().saturating_sub(limit) };
+    let remaining = (beyond > 0 && !selection.has_selectors()).then_some(beyond);
+    ListPage { entries, revision, continue_token: None, remaining }.cut(storage, limit)
 }
 
 #[cfg(test)]

@@ -145,12 +145,19 @@ async fn what_webhooks_did_is_told_by_annotations() {
     );
     assert_eq!(annotations["hook.example.com/note"], "told");
 
-    // A hook that is gone and may be ignored.
+    // A hook that is gone refuses, unless it may be ignored.
+    drop(webhook);
+    kept.take();
+    let refused = cluster.user("bob", &["system:masters"], Method::POST, MAPS, map.clone()).await;
+    assert_eq!(refused.status, http::StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(
+        kept.take().last().unwrap()["annotations"][format!("mutation.{at}")],
+        r#"{"configuration":"hooks","webhook":"hook.example.com","mutated":false}"#
+    );
     let path = format!("{hooks}/hooks");
     let mut ignored = cluster.admin(Method::GET, &path, Value::Null).await.ok();
     ignored["webhooks"][0]["failurePolicy"] = "Ignore".into();
     cluster.admin(Method::PUT, &path, ignored).await.ok();
-    drop(webhook);
     eventually("the request is let in without the hook", async || {
         kept.take();
         cluster.user("bob", &["system:masters"], Method::POST, MAPS, map.clone()).await.status.is_success()

@@ -1,6 +1,7 @@
 //! Webhooks: a server on loopback is asked about what is written.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::Body;
 use base64::Engine;
@@ -105,9 +106,9 @@ async fn a_mutating_webhook_changes_what_is_stored() {
     let configuration = webhook.configuration("MutatingWebhookConfiguration", json!({}));
     let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
     cluster.admin(Method::POST, path, configuration).await.ok();
-    let counter = std::sync::atomic::AtomicUsize::new(0);
+    let counter = AtomicUsize::new(0);
     eventually("new config maps are changed", async || {
-        let number = counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = counter.fetch_add(1, Ordering::Relaxed);
         let made = cluster.admin(Method::POST, CONFIG_MAPS, config_map(&format!("m{number}"))).await.ok();
         made["data"] == json!({"a": "b", "added": "yes"})
     })
@@ -130,6 +131,52 @@ async fn a_validating_webhook_refuses_in_its_own_words_what_its_conditions_selec
     })
     .await;
     cluster.admin(Method::POST, CONFIG_MAPS, config_map("skip-me")).await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_condition_that_cannot_be_evaluated_refuses_unless_the_webhook_may_be_ignored() {
+    let cluster = Cluster::start().await;
+    let webhook = WebhookServer::start(|_| json!({"allowed": false, "status": {"message": "no"}})).await;
+    let conditions = json!({"matchConditions": [{"name": "has-c", "expression": "object.data.c == 'x'"}]});
+    let configuration = webhook.configuration("ValidatingWebhookConfiguration", conditions);
+    let path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+    let mut made = cluster.admin(Method::POST, path, configuration).await.ok();
+    eventually("config maps are refused", async || {
+        let answer = cluster.admin(Method::POST, &format!("{CONFIG_MAPS}?dryRun=All"), config_map("v")).await;
+        answer.message().starts_with("configmaps \"v\" is forbidden: ")
+            && answer.status == StatusCode::FORBIDDEN
+    })
+    .await;
+    made["webhooks"][0]["failurePolicy"] = "Ignore".into();
+    cluster.admin(Method::PUT, &format!("{path}/hooks"), made).await.ok();
+    eventually("config maps are let in unasked", async || {
+        let path = format!("{CONFIG_MAPS}?dryRun=All");
+        cluster.admin(Method::POST, &path, config_map("v")).await.status.is_success()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_knows_only_the_older_review_is_asked_with_it() {
+    let cluster = Cluster::start().await;
+    let webhook = WebhookServer::serve(|review| match review["apiVersion"].as_str() {
+        Some("admission.k8s.io/v1beta1") => {
+            let patch = json!([{"op": "add", "path": "/data/added", "value": "beta"}]);
+            json!({"response": {"allowed": true, "patch": STANDARD.encode(patch.to_string())}})
+        }
+        _ => json!({"response": {"allowed": false}}),
+    })
+    .await;
+    let versions = json!({"admissionReviewVersions": ["v9", "v1beta1", "v1"]});
+    let configuration = webhook.configuration("MutatingWebhookConfiguration", versions);
+    let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+    cluster.admin(Method::POST, path, configuration).await.ok();
+    eventually("new config maps are changed", async || {
+        let made =
+            cluster.admin(Method::POST, &format!("{CONFIG_MAPS}?dryRun=All"), config_map("m")).await.ok();
+        made["data"] == json!({"a": "b", "added": "beta"})
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -320,4 +367,47 @@ async fn fields_that_only_the_conversion_shows_select_lists_watches_and_deletion
 
     cluster.admin(Method::DELETE, &format!("{TWO}?fieldSelector=spec.address%3Dh"), Value::Null).await.ok();
     assert_eq!(list("").await.0, ["c"]);
+}
+
+#[tokio::test]
+async fn the_webhook_is_asked_once_for_all_watchers_and_for_many_objects_at_once() {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let server = WebhookServer::serve(|review| {
+        ASKED.fetch_add(1, Ordering::Relaxed);
+        converted(review)
+    })
+    .await;
+    let cluster = Cluster::start().await;
+    cluster.admin(Method::POST, DEFINITIONS, toys(&server)).await.ok();
+    eventually("toys are served", async || {
+        cluster.admin(Method::GET, TWO, Value::Null).await.status.is_success()
+    })
+    .await;
+    let begin = cluster.admin(Method::GET, TWO, Value::Null).await.ok();
+    let begin = begin["metadata"]["resourceVersion"].as_str().unwrap();
+    for number in 0..20 {
+        let host = if number % 10 == 9 { "h" } else { "i" };
+        cluster
+            .admin(Method::POST, ONE, toy("v1", &format!("t{number:02}"), json!({"host": host})))
+            .await
+            .ok();
+    }
+
+    let since = ASKED.load(Ordering::Relaxed);
+    let query = "fieldSelector=spec.address%3Dh&limit=1";
+    let first = cluster.admin(Method::GET, &format!("{TWO}?{query}"), Value::Null).await.ok();
+    assert_eq!(first["items"][0]["metadata"]["name"], "t09");
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let rest = cluster.admin(Method::GET, &format!("{TWO}?{query}&continue={token}"), Value::Null).await.ok();
+    assert_eq!(rest["items"][0]["metadata"]["name"], "t19");
+    assert_eq!(rest["metadata"]["continue"], Value::Null);
+    assert_eq!(ASKED.load(Ordering::Relaxed) - since, 2, "once for each page");
+
+    let since = ASKED.load(Ordering::Relaxed);
+    let watch = format!("{TWO}?watch=true&timeoutSeconds=1&resourceVersion={begin}");
+    let selected = format!("{watch}&fieldSelector=spec.address%3Dh");
+    let watches = [&watch, &watch, &selected, &selected].map(|path| cluster.watch(path));
+    let seen: Vec<usize> = futures::future::join_all(watches).await.iter().map(Vec::len).collect();
+    assert_eq!(seen, [20, 20, 2, 2]);
+    assert_eq!(ASKED.load(Ordering::Relaxed) - since, 20, "once for each event");
 }

@@ -46,9 +46,7 @@ pub async fn destroy(cluster: &Cluster) -> anyhow::Result<()> {
     }
     remove_if_empty(&cluster.nodes_dir())?;
     cluster.lan()?.destroy().await?;
-    if !cluster.data_dir.exists() {
-        return Ok(());
-    }
+    // Also where somebody removed the directory before: what is in the kernel is found by the cluster's name.
     destroy_containers(&own).await?;
     let network = own.network(&own.remembered_pod_cidrs()?)?;
     knarr_network::destroy(&network).await.context("removing the network")?;
@@ -63,10 +61,8 @@ async fn destroy_node(cluster: &Cluster, node: &LocalNode, settings: &NodeSettin
 }
 
 async fn destroy_containers(settings: &NodeSettings) -> anyhow::Result<()> {
-    if settings.dir("runtime").exists() {
-        let runtime = open_runtime(settings).await?;
-        runtime.destroy().await.context("removing containers")?;
-    }
+    let runtime = open_runtime(settings).await?;
+    runtime.destroy().await.context("removing containers")?;
     unmount_below(&settings.dir("kubelet"))
 }
 

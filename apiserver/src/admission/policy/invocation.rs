@@ -101,7 +101,8 @@ fn matches(
         return Ok(None);
     };
     let selected = object_selected(&constraints.objects, attributes)
-        && namespace_selected(&constraints.namespaces, attributes, objects)?;
+        && namespace_selected(&constraints.namespaces, attributes, objects)
+            .map_err(|status| status.message)?;
     Ok(selected.then_some(version))
 }
 
@@ -115,7 +116,7 @@ fn narrows(resources: &Constraints, attributes: &Attributes, objects: &dyn Objec
         matched_version(&resources.source.exclude_resource_rules, attributes, objects, equivalent).is_some();
     Ok(!excluded
         && object_selected(&resources.objects, attributes)
-        && namespace_selected(&resources.namespaces, attributes, objects)?)
+        && namespace_selected(&resources.namespaces, attributes, objects).map_err(|status| status.message)?)
 }
 
 /// The parameters of a binding: a single null if there are none to have, an empty list if there is nothing to do.

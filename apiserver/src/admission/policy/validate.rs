@@ -154,7 +154,7 @@ pub async fn input(
     let of = match attributes.namespace.as_str() {
         "" => Value::Null,
         _ if attributes.is_resource("", "namespaces") => Value::Null,
-        name => namespace(&*policies.objects, name).map_err(Status::internal)?,
+        name => namespace(&*policies.objects, name).map_err(|status| Status::internal(status.message))?,
     };
     Ok(Input::new(attributes, version, object, old, of))
 }
