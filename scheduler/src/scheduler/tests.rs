@@ -121,3 +121,30 @@ async fn claims_get_devices_with_their_pod_and_free_them_for_the_next() {
     assert_eq!(second["spec"]["nodeName"], "b");
     cluster.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn room_that_was_made_for_a_pod_that_goes_is_for_the_next() {
+    let cluster = Running::start().await;
+    let allocatable = json!({"cpu": "4", "memory": "8Gi", "pods": "10"});
+    let status = json!({"capacity": allocatable, "allocatable": allocatable});
+    cluster.make("/api/v1/nodes", json!({"metadata": {"name": "a"}, "status": status})).await;
+    let pod = |name: &str, priority: i32| {
+        let resources = json!({"requests": {"cpu": "3"}});
+        let container = json!({"name": "c", "image": "i", "resources": resources});
+        json!({"metadata": {"name": name}, "spec": {"priority": priority, "containers": [container]}})
+    };
+    cluster.make(PODS, pod("victim", 0)).await;
+    cluster.when(&format!("{PODS}/victim"), |pod| pod["spec"]["nodeName"] == "a").await;
+    let nominated = |pod: &Value| pod["status"]["nominatedNodeName"] == "a";
+    cluster.make(PODS, pod("first", 10)).await;
+    cluster.when(&format!("{PODS}/first"), nominated).await;
+    // Nobody ends the victim here: it stays on its way out.
+    cluster.when(&format!("{PODS}/victim"), |pod| pod["metadata"]["deletionTimestamp"].is_string()).await;
+    cluster.make(PODS, pod("second", 10)).await;
+    let second = cluster.when(&format!("{PODS}/second"), |pod| pod["status"]["conditions"].is_array()).await;
+    assert!(!nominated(&second), "{second}");
+    let answer = cluster.server.delete(&format!("{PODS}/first")).await;
+    assert!(answer.status.is_success(), "{}", answer.json());
+    cluster.when(&format!("{PODS}/second"), nominated).await;
+    cluster.end().await;
+}

@@ -130,9 +130,8 @@ impl Worker {
             }
             Message::Pod(pod) => return self.waits(pod),
             Message::PodGone(pod) => {
-                self.queue.remove(&pod.metadata.uid);
-                self.cluster.nominated.remove(&pod.metadata.uid);
-                self.cluster.state.pod_removed(&pod.metadata.uid)
+                let went = self.waits_no_more(&pod);
+                self.cluster.state.pod_removed(&pod.metadata.uid).or(went)
             }
             Message::Object(apply) => apply(&mut self.cluster.objects),
             Message::Bound { pod, plan, claims, error } => {
@@ -191,8 +190,10 @@ impl Worker {
     fn waits(&mut self, pod: Arc<Pod>) {
         let Some(profile) = self.profiles.get(&pod.scheduler_name) else { return };
         if pod.metadata.deletion_timestamp.is_some() {
-            self.cluster.nominated.remove(&pod.metadata.uid);
-            return self.queue.remove(&pod.metadata.uid);
+            if let Some(went) = self.waits_no_more(&pod) {
+                self.tell_waiting(&went);
+            }
+            return;
         }
         // Later on it is we who nominate, and what the object says may be older than what we decided.
         if !self.queue.knows(&pod.metadata.uid) {
@@ -205,6 +206,15 @@ impl Worker {
             let event = Event::pod(kinds, Some(before.clone()), Some(pod.clone()));
             !kinds.is_empty() && helps(profiles, cluster, &pod, rejectors, &event)
         });
+    }
+
+    /// The pod is going. If room was being made for it, that is for others now.
+    fn waits_no_more(&mut self, pod: &Arc<Pod>) -> Option<Event> {
+        let uid = &pod.metadata.uid;
+        let had_room = self.cluster.nominated.node_of(uid).is_some();
+        self.queue.remove(uid);
+        self.cluster.nominated.remove(uid);
+        had_room.then(|| Event::pod(Kinds::POD_DELETE, Some(pod.clone()), None))
     }
 
     fn decide(&mut self, pod: Arc<Pod>) {
