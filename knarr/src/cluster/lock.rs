@@ -15,7 +15,16 @@ fn path(data_dir: &Path) -> PathBuf {
 
 /// Held by a running server for as long as it lives; the kernel lets go of it when the process dies.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "holding the file open holds the lock")] File);
+pub struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing the file is not enough: a process that is just being started has it too, until its program begins.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "cannot unlock the data directory");
+        }
+    }
+}
 
 impl Lock {
     /// Takes the lock and leaves the process id for others to read.
@@ -81,7 +90,9 @@ mod tests {
         assert_eq!(Lock::holder(directory.path()).expect("asks"), Some(std::process::id()));
         let error = Lock::take(directory.path()).expect_err("taken").to_string();
         assert!(error.contains(&format!("(pid {})", std::process::id())), "{error}");
+        let of_a_child = lock.0.try_clone().expect("a copy, as a process has that is being started");
         drop(lock);
         assert_eq!(Lock::holder(directory.path()).expect("asks"), None);
+        drop(of_a_child);
     }
 }
