@@ -52,7 +52,7 @@ async fn eventually(server: &TestServer, path: &str, wanted: impl Fn(&Answer) ->
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), ask).await.expect("the server acts on definitions")
+    tokio::time::timeout(Duration::from_secs(60), ask).await.expect("the server acts on definitions")
 }
 
 async fn define(server: &TestServer) {

@@ -7,8 +7,10 @@ mod command;
 mod disk;
 mod kubectl;
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 pub use command::{Run, run, run_with};
@@ -146,10 +148,23 @@ pub fn clients() -> PathBuf {
     root().join("target/clients")
 }
 
-/// A TCP port that nobody listens on now.
+/// Below those that the kernel gives to connections: a port of theirs could be taken between this and its use.
+const PORTS: std::ops::Range<u16> = 20_000..29_000;
+
+/// A TCP port that nobody listens on now, another at each call.
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test programs that run at the same time begin at different places.
+    let offset = u16::try_from(std::process::id() % u32::from(PORTS.end - PORTS.start))
+        .expect("below the range's size");
+    for _ in PORTS {
+        let at = (offset + NEXT.fetch_add(1, Ordering::Relaxed)) % (PORTS.end - PORTS.start);
+        let port = PORTS.start + at;
+        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("all ports of {PORTS:?} are taken");
 }
 
 /// What `ask` gives once it gives something; fails after two minutes. For what no client can wait for by itself.

@@ -1,6 +1,6 @@
 //! The verbs of the stock kubectl, in all versions that must work.
 
-use knarr_e2e::{Cluster, KUBECTLS, Kubectl, root};
+use knarr_e2e::{Cluster, KUBECTLS, Kubectl, eventually, root};
 
 #[test]
 fn every_supported_kubectl_can_drive_a_workload() {
@@ -36,7 +36,8 @@ fn drive(kubectl: &Kubectl, name: &str) {
     assert_eq!(managers(kubectl, &["get", &object]), ["kube-controller-manager", "kubectl-create"]);
     let pods = ["get", "pods", "-l", &format!("app={name}")];
     assert_eq!(managers(kubectl, &pods), ["kube-controller-manager", "kubelet"]);
-    assert!(kubectl.ok(&["logs", &object]).contains("started"));
+    // A container runs before its program has printed anything.
+    eventually("the log has a line", || kubectl.ok(&["logs", &object]).contains("started").then_some(()));
     assert_eq!(kubectl.ok(&["exec", &object, "--", "echo", "inside"]).trim(), "inside");
 
     kubectl.ok(&["scale", &object, "--replicas=1"]);

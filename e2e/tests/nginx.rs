@@ -55,7 +55,8 @@ fn nginx_serves_a_config_map_and_its_changes() {
     kubectl.ok(&["rollout", "status", "deployment/web", "--timeout=120s"]);
     let service = kubectl.json(&["get", "service", "web"]);
     let url = format!("http://127.0.0.1:{}/", service["spec"]["ports"][0]["nodePort"]);
-    assert_eq!(fetch(&url).as_deref().map(str::trim), Some("first edition"));
+    let page = eventually("the Service leads to the pod", || fetch(&url));
+    assert_eq!(page.trim(), "first edition");
     let pods = kubectl.json(&["get", "pods", "-l", "app=web"]);
     let name = pods["items"][0]["metadata"]["name"].as_str().expect("a pod");
     assert_eq!(fetch(&format!("{url}whoami")).as_deref(), Some(name), "the host's name is the pod's");

@@ -53,8 +53,10 @@ fn pods_on_two_nodes_reach_each_other_in_every_way_and_delete_leaves_nothing() {
             // Debian's static busybox crashes over a time limit of wget's own.
             kubectl.run(&["exec", &client, "--", "timeout", "5", "wget", "-q", "-O", "-", url])
         };
-        let page = ask(&format!("http://{address}:8080/")).ok();
-        assert!(page.contains(&format!("pod: hello-{to}")), "{page}");
+        eventually("the pod's address leads to it", || {
+            let answer = ask(&format!("http://{address}:8080/"));
+            answer.stdout.contains(&format!("pod: hello-{to}")).then_some(())
+        });
         eventually("the Service's name leads to the other node's pod", || {
             let answer = ask("http://hello.default.svc.cluster.local/");
             answer.stdout.contains(&format!("pod: hello-{to}")).then_some(())
@@ -131,6 +133,9 @@ fn a_node_whose_agent_dies_is_emptied_and_its_containers_are_found_again_when_it
     let kubectl = cluster.kubectl();
     let nodes: Vec<String> = nodes(&kubectl).into_iter().map(|(name, _)| name).collect();
     let (first, second) = (&nodes[0], &nodes[1]);
+    for node in &nodes {
+        eventually("the node takes pods", || takes_pods(&kubectl, node));
+    }
     kubectl.apply(&settlers(second));
     kubectl.ok(&["wait", "--for=condition=Available", "deployment/mover", "--timeout=60s"]);
     kubectl.ok(&["wait", "--for=condition=Ready", "pod/stayer", "--timeout=60s"]);
@@ -164,8 +169,9 @@ fn a_node_whose_agent_dies_is_emptied_and_its_containers_are_found_again_when_it
     kubectl.ok(&["wait", "--for=delete", &format!("pod/{moved}"), "--timeout=60s"]);
     kubectl.ok(&["wait", "--for=condition=Ready", "pod/stayer", "--timeout=60s"]);
     assert_eq!(container(&kubectl), before, "the container was started again");
-    eventually("the node's taints are taken off", || {
-        let node = kubectl.json(&["get", "node", second]);
-        node["spec"]["taints"].is_null().then_some(())
-    });
+    eventually("the node's taints are taken off", || takes_pods(&kubectl, second));
+}
+
+fn takes_pods(kubectl: &Kubectl, node: &str) -> Option<()> {
+    kubectl.json(&["get", "node", node])["spec"]["taints"].is_null().then_some(())
 }

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use knarr_e2e::{Cluster, fetch, run};
+use knarr_e2e::{Cluster, eventually, fetch, run};
 use serde_json::Value;
 
 /// What must be the same after a restart: container ids, restart counts and start times.
@@ -36,7 +36,8 @@ fn pods_go_on_when_the_server_is_killed_and_are_found_again() {
     let before = containers(&cluster);
     let pods = kubectl.json(&["get", "pods"]);
     let url = format!("http://{}:8080/", pods["items"][0]["status"]["podIP"].as_str().expect("an address"));
-    fetch(&url).expect("the pod answers");
+    // A container runs before its program listens.
+    eventually("the pod answers", || fetch(&url));
     kubectl.ok(&["create", "configmap", "acknowledged", "--from-literal=a=b"]);
 
     kill(&cluster);
@@ -172,7 +173,7 @@ fn killed_at_any_moment_of_pods_starts_and_ends_it_leaks_nothing_and_restarts_no
     assert_eq!(containers(&cluster), steady, "the steady pod went on through all of it");
     let mut now = Holdings::of(&cluster);
     // What the API no longer has is removed by the node soon after.
-    for _ in 0..100 {
+    for _ in 0..600 {
         if now == before {
             break;
         }

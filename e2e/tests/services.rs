@@ -43,16 +43,11 @@ fn a_service_answers_by_name_address_and_port_and_spreads_load() {
     }
 
     let script = "wget -q -O - http://hello/ && wget -q -O - http://hello.default.svc.cluster.local/path";
-    let run = [
-        "run",
-        "client",
-        "--image=busybox:1.36",
-        "--image-pull-policy=IfNotPresent",
-        "--rm",
-        "-i",
-        "--restart=Never",
-    ];
-    let pages = kubectl.ok(&[&run[..], &["--", "sh", "-c", script]].concat());
+    let run =
+        ["run", "client", "--image=busybox:1.36", "--image-pull-policy=IfNotPresent", "--restart=Never"];
+    kubectl.ok(&[&run[..], &["--", "sh", "-c", script]].concat());
+    kubectl.ok(&["wait", "pod/client", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=120s"]);
+    let pages = kubectl.ok(&["logs", "client"]);
     for request in ["GET /\n", "GET /path\n"] {
         assert!(pages.contains(request), "{request:?} is not in {pages}");
     }

@@ -158,11 +158,12 @@ async fn collection(server: &TestServer, resource: &Resource) {
 
 /// Definitions of custom resources go when the server has seen that they have no objects.
 async fn eventually<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) -> bool {
-    for _ in 0..1000 {
-        if holds().await {
-            return true;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !holds().await {
+        if std::time::Instant::now() > deadline {
+            return false;
         }
         tokio::task::yield_now().await;
     }
-    false
+    true
 }

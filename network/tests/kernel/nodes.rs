@@ -39,7 +39,7 @@ impl Running {
 }
 
 async fn settles(from: &Pod, to: SocketAddr) -> std::net::IpAddr {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     let dialer = from.netns.dialer();
     loop {
         match tokio::time::timeout(Duration::from_secs(1), ask(&dialer, to)).await {

@@ -172,14 +172,14 @@ pub async fn ask(dialer: &Dialer, to: SocketAddr) -> std::io::Result<(String, Ip
             text.split_once(' ').ok_or_else(|| std::io::Error::other(format!("got {text:?}")))?;
         Ok((name.to_owned(), client.parse().map_err(std::io::Error::other)?))
     };
-    tokio::time::timeout(std::time::Duration::from_secs(5), ask).await?
+    tokio::time::timeout(std::time::Duration::from_secs(20), ask).await?
 }
 
 /// One UDP request from a given socket: the server's name.
 pub async fn ask_udp(socket: &tokio::net::UdpSocket) -> std::io::Result<String> {
     socket.send(b"who?").await?;
     let mut buffer = [0; 64];
-    let length = tokio::time::timeout(std::time::Duration::from_secs(5), socket.recv(&mut buffer)).await??;
+    let length = tokio::time::timeout(std::time::Duration::from_secs(20), socket.recv(&mut buffer)).await??;
     Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 

@@ -1,9 +1,11 @@
 //! A real etcd on loopback, and what is asked of the store on it beyond the suite.
 
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -21,9 +23,13 @@ pub struct Server {
     process: Option<Child>,
 }
 
+/// Below the ports that the kernel gives to connections, of which the tests beside this one make many: one of those
+/// could take the port before etcd does.
 fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address").port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let offset = u16::try_from(std::process::id() % 900).expect("small");
+    let mut ports = (0..900).map(|_| 29_050 + (offset + NEXT.fetch_add(1, Ordering::Relaxed)) % 900);
+    ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port that nobody has")
 }
 
 impl Drop for Server {
