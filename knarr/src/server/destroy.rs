@@ -46,11 +46,29 @@ pub async fn destroy(cluster: &Cluster) -> anyhow::Result<()> {
     }
     remove_if_empty(&cluster.nodes_dir())?;
     cluster.lan()?.destroy().await?;
-    // Also where somebody removed the directory before: what is in the kernel is found by the cluster's name.
+    if !cluster.data_dir.exists() {
+        return destroy_without_files(own).await;
+    }
     destroy_containers(&own).await?;
-    let network = own.network(&own.remembered_pod_cidrs()?)?;
-    knarr_network::destroy(&network).await.context("removing the network")?;
+    destroy_network(&own).await?;
     remove_files(&cluster.data_dir)
+}
+
+/// Somebody removed the directory before, or it was never made: what is in the kernel is found by the cluster's name.
+async fn destroy_without_files(own: NodeSettings) -> anyhow::Result<()> {
+    let scratch = tempfile::tempdir().context("making a temporary directory")?;
+    let own = NodeSettings { data_dir: scratch.path().to_owned(), ..own };
+    destroy_runtime(&own).await?;
+    destroy_network(&own).await
+}
+
+async fn destroy_runtime(settings: &NodeSettings) -> anyhow::Result<()> {
+    open_runtime(settings).await?.destroy().await.context("removing containers")
+}
+
+async fn destroy_network(own: &NodeSettings) -> anyhow::Result<()> {
+    let network = own.network(&own.remembered_pod_cidrs()?)?;
+    knarr_network::destroy(&network).await.context("removing the network")
 }
 
 /// The network of such a node goes with its namespace.
@@ -61,8 +79,9 @@ async fn destroy_node(cluster: &Cluster, node: &LocalNode, settings: &NodeSettin
 }
 
 async fn destroy_containers(settings: &NodeSettings) -> anyhow::Result<()> {
-    let runtime = open_runtime(settings).await?;
-    runtime.destroy().await.context("removing containers")?;
+    if settings.dir("runtime").exists() {
+        destroy_runtime(settings).await?;
+    }
     unmount_below(&settings.dir("kubelet"))
 }
 
