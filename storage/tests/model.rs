@@ -10,6 +10,7 @@ use knarr_storage::{
     Revision, Store, WatchStream,
 };
 use proptest::prelude::*;
+use tokio::task::coop::unconstrained;
 
 /// One step of a history. Keys and guesses are small numbers, so that steps meet.
 #[derive(Debug, Clone)]
@@ -180,7 +181,8 @@ impl Run {
     /// Every watch has heard exactly the model's changes since it began.
     fn check_watches(&mut self) {
         for (heard, stream) in &mut self.watches {
-            while let Some(Some(event)) = stream.next().now_or_never() {
+            // Tokio lets a task only so often have something at once: then what is there would be heard later.
+            while let Some(Some(event)) = unconstrained(stream.next()).now_or_never() {
                 match event.expect("no watch is cut off") {
                     Event::Change(change) => {
                         let (kind, after) = &self.model.changes[*heard as usize];

@@ -94,14 +94,8 @@ impl Kubelets {
         verify: bool,
     ) -> Result<Location, Status> {
         let resource = Resource::core("nodes");
-        let stored = match objects.get(resource, "", node) {
-            Some(stored) => stored,
-            None => objects
-                .get_live(resource, "", node)
-                .await
-                .map_err(Status::internal)?
-                .ok_or_else(|| Status::not_found("", "nodes", node))?,
-        };
+        let stored = objects.get_live(resource, "", node).await.map_err(Status::internal)?;
+        let stored = stored.ok_or_else(|| Status::not_found("", "nodes", node))?;
         let found: Node = serde_json::from_slice(&stored.json).map_err(Status::internal)?;
         let addresses = &found.status.addresses;
         let preferred = self.preferred.iter().find_map(|kind| addresses.iter().find(|a| a.kind == *kind));

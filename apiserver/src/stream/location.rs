@@ -187,10 +187,7 @@ impl Streams {
         name: &str,
     ) -> Result<T, Status> {
         let resource = Resource::core(plural);
-        let stored = match self.objects.get(resource, namespace, name) {
-            Some(stored) => Some(stored),
-            None => self.objects.get_live(resource, namespace, name).await.map_err(Status::internal)?,
-        };
+        let stored = self.objects.get_live(resource, namespace, name).await.map_err(Status::internal)?;
         let stored = stored.ok_or_else(|| Status::not_found("", plural, name))?;
         serde_json::from_slice(&stored.json).map_err(Status::internal)
     }

@@ -77,13 +77,10 @@ impl PodStatus {
 }
 
 impl Pod {
-    /// The pod, 404 if there is none.
+    /// The pod as the store has it now (who was just told its address may use it at once), 404 if there is none.
     pub async fn read(objects: &dyn Objects, namespace: &str, name: &str) -> Result<Self, Status> {
-        let resource = Resource::core("pods");
-        let stored = match objects.get(resource, namespace, name) {
-            Some(stored) => Some(stored),
-            None => objects.get_live(resource, namespace, name).await.map_err(Status::internal)?,
-        };
+        let stored =
+            objects.get_live(Resource::core("pods"), namespace, name).await.map_err(Status::internal)?;
         let stored = stored.ok_or_else(|| Status::not_found("", "pods", name))?;
         serde_json::from_slice(&stored.json)
             .map_err(|error| Status::internal(format!("pod {namespace}/{name} does not parse: {error}")))
