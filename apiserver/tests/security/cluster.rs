@@ -18,7 +18,7 @@ use knarr_apiserver::security::{Settings, Standard};
 use knarr_apiserver::server::{ApiServer, Config};
 use knarr_apiserver::stream::{Dialer, Io, TcpDialer};
 use knarr_apiserver::user::UserInfo;
-use knarr_storage::Memory;
+use knarr_storage::{Memory, Store as _};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -133,7 +133,7 @@ impl Cluster {
         let random = Arc::new(SeededRandom::new(1));
         let store = Arc::new(Memory::new());
         let config = Config { audit, ..Config::default() };
-        let server = ApiServer::build(config, store, clock, random, |foundation| {
+        let server = ApiServer::build(config, store.clone(), clock, random, |foundation| {
             loopback = foundation.loopback.clone();
             let (security, running) = standard.assemble(foundation);
             background = Some(running);
@@ -141,10 +141,14 @@ impl Cluster {
         })
         .await
         .unwrap();
+        bootstrap::run(&loopback, &bootstrap).await.unwrap();
+        // Who begins to follow when all that is there is known, knows all of it when it is ready.
+        let written = store.revision().await.unwrap().0;
+        let cache = &server.registry().cache;
+        eventually("what bootstrap wrote is known", || async { cache.wait_for(written).await.is_ok() }).await;
         let background = background.unwrap();
         let mut ready = background.ready();
         let background = tokio::spawn(async move { background.run().await });
-        bootstrap::run(&loopback, &bootstrap).await.unwrap();
         ready.wait_for(|ready| *ready).await.unwrap();
         Self { server, pki, _keys: keys, background }
     }
