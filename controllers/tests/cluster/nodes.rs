@@ -38,8 +38,9 @@ async fn a_silent_node_is_unknown_and_gets_no_new_pods() {
 async fn pods_leave_a_node_with_a_taint_they_do_not_tolerate() {
     let cluster = Cluster::start().await;
     cluster.create::<Deployment>(NAMESPACE, deployment("web", 1)).await;
-    let first = eventually("a pod is there", || async {
-        cluster.api::<Pod>().list(&ListParams::default()).await.unwrap().items.pop()
+    let first = eventually("a pod is on the node", || async {
+        let pods = cluster.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+        pods.into_iter().find(|pod| pod.spec.as_ref().unwrap().node_name.is_some())
     })
     .await;
     let nodes = Api::<Node>::all(cluster.client.clone());
