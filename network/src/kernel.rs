@@ -3,6 +3,7 @@
 
 pub mod namespace;
 pub mod nft;
+pub mod ranges;
 pub mod source;
 
 pub use namespace::Namespace;

@@ -15,7 +15,6 @@
 
 pub mod objects;
 pub mod plan;
-mod ranges;
 mod run;
 mod table;
 

@@ -9,8 +9,8 @@ use knarr_api::selector::Selector;
 use serde_json::Value;
 
 use super::objects::{NetworkPolicy, Peer, Pod, Port, PortName, Rule};
-use super::ranges::Ranges;
 use crate::kernel::nft::Ip;
+use crate::kernel::ranges::Ranges;
 use crate::objects::{Meta, Namespace};
 use crate::pod::Protocol;
 

@@ -10,6 +10,8 @@
 //! node-port-endpoints           protocol . port . slot   : address . port
 //! no-endpoints        address . protocol . port          : goto reject | drop
 //! no-endpoint-node-ports        protocol . port          : goto reject | drop
+//! restricted          address . protocol . port          : drop
+//! clients             address . protocol . port . range of client addresses
 //! ```
 //!
 //! A chain exists per way of handling and number of endpoints, not per
@@ -39,10 +41,14 @@ pub enum Map {
     NodePortEndpoints,
     NoEndpoints,
     NoEndpointNodePorts,
+    /// Fronts that not everyone may use.
+    Restricted,
+    /// Who may use them: a set of ranges.
+    Clients,
 }
 
 impl Map {
-    pub const ALL: [Map; 8] = [
+    pub const ALL: [Map; 10] = [
         Map::Services,
         Map::Shortcuts,
         Map::NodePorts,
@@ -51,6 +57,8 @@ impl Map {
         Map::NodePortEndpoints,
         Map::NoEndpoints,
         Map::NoEndpointNodePorts,
+        Map::Restricted,
+        Map::Clients,
     ];
 
     pub fn name(self) -> &'static str {
@@ -63,12 +71,17 @@ impl Map {
             Map::NodePortEndpoints => "node-port-endpoints",
             Map::NoEndpoints => "no-endpoints",
             Map::NoEndpointNodePorts => "no-endpoint-node-ports",
+            Map::Restricted => "restricted",
+            Map::Clients => "clients",
         }
     }
 
     /// Whether keys begin with an address.
     pub fn has_address(self) -> bool {
-        matches!(self, Map::Services | Map::Shortcuts | Map::Endpoints | Map::NoEndpoints)
+        !matches!(
+            self,
+            Map::NodePorts | Map::NodePortShortcuts | Map::NodePortEndpoints | Map::NoEndpointNodePorts
+        )
     }
 
     /// Whether it answers an endpoint rather than a verdict.
@@ -141,7 +154,7 @@ fn strip<'a>(text: &'a str, prefix: &str) -> (bool, &'a str) {
 }
 
 /// The key of an element, as the kernel has it: padded fields in network order,
-/// the slot in host order.
+/// the slot in host order; of a range, its first.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     pub ip: Ip,
@@ -156,6 +169,8 @@ pub enum Value {
     Reject,
     Drop,
     Endpoint(SocketAddr),
+    /// The last client of a range that begins with the key's.
+    UpTo(IpAddr),
 }
 
 /// Elements of all maps.
@@ -178,6 +193,16 @@ pub fn expand(frontend: &Frontend, into: &mut Elements) {
     }
     if let Some(destination) = frontend.shortcut.as_ref().filter(|d| !d.endpoints.is_empty()) {
         expand_destination(front, shortcut, true, destination, into);
+    }
+    if let (Some(clients), Place::Address(_)) = (&frontend.clients, front.place) {
+        into.insert(key(front, Map::Restricted, None), Value::Drop);
+        for (first, last) in clients.iter(front.place.ip()) {
+            let mut range = key(front, Map::Clients, None);
+            let mut bytes = range.bytes.into_vec();
+            push_address(&mut bytes, first);
+            range.bytes = bytes.into();
+            into.insert(range, Value::UpTo(last));
+        }
     }
 }
 
@@ -222,6 +247,20 @@ fn push_port(bytes: &mut Vec<u8>, port: u16) {
     bytes.extend([0, 0]);
 }
 
+/// The last key of a range whose first is `first`, when its client is `last`.
+pub fn encode_last(first: &[u8], last: IpAddr) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(first.len());
+    let client = Ip::of(last).words() * 4;
+    bytes.extend(&first[..first.len().saturating_sub(client)]);
+    push_address(&mut bytes, last);
+    bytes
+}
+
+/// The client in the last key of a range; `None` if it has no such field.
+pub fn decode_last(key: &[u8], ip: Ip) -> Option<IpAddr> {
+    address(key.get(key.len().checked_sub(ip.words() * 4)?..)?)
+}
+
 /// `address . port` as the kernel has it.
 pub fn encode_endpoint(endpoint: SocketAddr) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(20);
@@ -233,12 +272,15 @@ pub fn encode_endpoint(endpoint: SocketAddr) -> Vec<u8> {
 /// The reverse of [`encode_endpoint`].
 pub fn decode_endpoint(bytes: &[u8]) -> Option<SocketAddr> {
     let (address, port) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
-    let address = match address.len() {
-        4 => IpAddr::from(<[u8; 4]>::try_from(address).ok()?),
-        16 => IpAddr::from(<[u8; 16]>::try_from(address).ok()?),
-        _ => return None,
-    };
-    Some(SocketAddr::new(address, u16::from_be_bytes([*port.first()?, *port.get(1)?])))
+    Some(SocketAddr::new(self::address(address)?, u16::from_be_bytes([*port.first()?, *port.get(1)?])))
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => Some(IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?)),
+        16 => Some(IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?)),
+        _ => None,
+    }
 }
 
 /// What turns one set of elements into another. An element that changes its

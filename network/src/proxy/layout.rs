@@ -2,6 +2,7 @@
 //! of handling a connection.
 //!
 //! ```text
+//! prerouting, output (filter) -> restrict: clients that a load balancer does not let in
 //! prerouting, output (nat)   -> translate: services, then node ports
 //! input, forward, output     -> refuse what has no endpoint, and unused service addresses
 //! postrouting (nat)          -> masquerade what was marked
@@ -13,8 +14,8 @@ use ipnet::IpNet;
 use nlink::Connection;
 use nlink::netlink::Nftables;
 use nlink::netlink::nftables::{
-    ChainName, DynsetExpr, DynsetOp, Expr, FibFlags, FilterHook, NatHook, NatStatement, NumgenKind, Priority,
-    Register, Rule, Set, SetKeyType, Transaction,
+    ChainName, CtState, DynsetExpr, DynsetOp, Expr, FibFlags, FilterHook, NatHook, NatStatement, NumgenKind,
+    Priority, Register, Rule, Set, SetKeyType, Transaction, Verdict,
 };
 use nlink::netlink::types::route::RouteType;
 use std::time::Duration;
@@ -27,8 +28,11 @@ use crate::kernel::source;
 
 /// Changes when the rules below do: a table made by another version of them is
 /// replaced, in one batch.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const AFFINITY: &str = "affinity";
+const RESTRICT: &str = "restrict";
+/// Before translation, so that rules see where clients meant to go.
+const BEFORE_TRANSLATION: Priority = Priority::Custom(-110);
 const TRANSLATE: &str = "translate";
 const REFUSE: &str = "refuse";
 const MASQUERADE: &str = "masquerade";
@@ -100,7 +104,7 @@ impl Layout {
             batch = batch.add_set(self.map(map));
         }
         batch = batch.add_set(self.affinity());
-        for name in [REJECT, TRANSLATE, REFUSE, MASQUERADE] {
+        for name in [REJECT, RESTRICT, TRANSLATE, REFUSE, MASQUERADE] {
             batch = batch.add_chain(self.table.chain(name)?);
         }
         // The kernel ignores an ICMP error that meets the connecting socket while
@@ -108,10 +112,28 @@ impl Layout {
         batch = batch
             .add_rule(self.table.empty_rule(REJECT).reject_tcp_reset())
             .add_rule(self.table.empty_rule(REJECT).reject());
+        batch = self.add_restriction(batch)?;
         batch = self.add_translation(batch)?;
         batch = self.add_refusal(batch)?;
         batch = self.add_masquerade(batch)?;
         batch.commit(nft).await
+    }
+
+    fn add_restriction(&self, mut batch: Transaction) -> Result<Transaction, nlink::Error> {
+        let hooks =
+            [("restrict-prerouting", FilterHook::Prerouting), ("restrict-output", FilterHook::Output)];
+        for (name, hook) in hooks {
+            let new = self.table.empty_rule(name).match_ct_state(CtState::NEW);
+            batch = batch
+                .add_chain(self.table.filter_chain(name, hook, BEFORE_TRANSLATION)?)
+                .add_rule(new.jump(ChainName::new(RESTRICT)?));
+        }
+        let mut client = self.load_front(Map::Clients);
+        client.push(self.table.ip.load_source(self.table.ip.words() + 2));
+        let admitted = self.table.rule(RESTRICT, client).expr(nft::is_in(Map::Clients.name()));
+        Ok(batch
+            .add_rule(admitted.expr(Expr::Verdict(Verdict::Return)))
+            .add_rule(self.decide(self.table.empty_rule(RESTRICT), Map::Restricted)))
     }
 
     fn add_translation(&self, mut batch: Transaction) -> Result<Transaction, nlink::Error> {
@@ -174,7 +196,7 @@ impl Layout {
             .add_rule(self.decide(self.table.local_rule(REFUSE), Map::NoEndpointNodePorts));
         // An address that is used by the node itself (cluster DNS) is not refused.
         let own = self.table.empty_rule(REFUSE).match_fib_type(FibFlags::DADDR, RouteType::Local);
-        batch = batch.add_rule(own.expr(Expr::Verdict(nlink::netlink::nftables::Verdict::Return)));
+        batch = batch.add_rule(own.expr(Expr::Verdict(Verdict::Return)));
         for range in &self.services {
             let unused = self.table.empty_rule(REFUSE).match_daddr(range.network(), range.prefix_len());
             batch = batch.add_rule(unused.goto(ChainName::new(REJECT)?));
@@ -276,6 +298,10 @@ impl Layout {
         let mut key = vec![SetKeyType::InetProto, SetKeyType::InetService];
         if map.has_address() {
             key.insert(0, self.table.ip.address_type());
+        }
+        if map == Map::Clients {
+            key.push(self.table.ip.address_type());
+            return self.table.set(map.name(), &key).interval();
         }
         if map.is_endpoints() {
             key.push(SetKeyType::Mark);

@@ -92,7 +92,7 @@ impl NftDataplane {
         let (table, ip) = (layout.table(), layout.table().ip);
         for map in Map::ALL {
             for element in self.nft.list_set_elements(&table.name, map.name(), ip.family()).await? {
-                if let Some(value) = decode(&element) {
+                if let Some(value) = decode(map, ip, &element) {
                     into.insert(Key { ip, map, bytes: element.key().into() }, value);
                 }
             }
@@ -248,18 +248,26 @@ fn by_map(elements: &[(Key, Value)]) -> Result<HashMap<(Ip, Map), Vec<SetElement
 }
 
 fn encode(key: &Key, value: Value) -> Result<SetElement, nlink::Error> {
-    let element = SetElement::new(key.bytes.to_vec());
+    let bytes = || key.bytes.to_vec();
+    let element = || SetElement::new(bytes());
     Ok(match value {
-        Value::Goto(chain) => element.verdict(Verdict::GotoTo(ChainName::new(chain.to_string())?)),
-        Value::Reject => element.verdict(Verdict::GotoTo(ChainName::new(REJECT)?)),
-        Value::Drop => element.verdict(Verdict::Drop),
-        Value::Endpoint(endpoint) => element.value(SetElement::new(elements::encode_endpoint(endpoint))),
+        Value::Goto(chain) => element().verdict(Verdict::GotoTo(ChainName::new(chain.to_string())?)),
+        Value::Reject => element().verdict(Verdict::GotoTo(ChainName::new(REJECT)?)),
+        Value::Drop => element().verdict(Verdict::Drop),
+        Value::Endpoint(endpoint) => element().value(SetElement::new(elements::encode_endpoint(endpoint))),
+        Value::UpTo(last) => match elements::encode_last(&key.bytes, last) {
+            last if *last == *key.bytes => element(),
+            last => SetElement::range(bytes(), last),
+        },
     })
 }
 
 /// The value of an element in the kernel; `None` for what we would not write,
 /// which then differs from everything wanted and is replaced.
-fn decode(element: &SetElement) -> Option<Value> {
+fn decode(map: Map, ip: Ip, element: &SetElement) -> Option<Value> {
+    if map == Map::Clients {
+        return elements::decode_last(element.key_end().unwrap_or(element.key()), ip).map(Value::UpTo);
+    }
     match element.data()? {
         SetElementData::Verdict(Verdict::Drop) => Some(Value::Drop),
         SetElementData::Verdict(Verdict::GotoTo(name)) if name.as_str() == REJECT => Some(Value::Reject),

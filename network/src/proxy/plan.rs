@@ -10,7 +10,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use crate::kernel::nft::Ip;
+use crate::kernel::ranges::Ranges;
 use crate::objects::{
     EndpointConditions, EndpointSlice, Hints, Named, SERVICE_PROXY_NAME, Service, ServicePort,
 };
@@ -79,6 +82,8 @@ pub struct Frontend {
     pub main: Destination,
     /// For clients in the cluster, when `main` has only local endpoints.
     pub shortcut: Option<Destination>,
+    /// The only clients that are let in (`loadBalancerSourceRanges`); `None` for everyone.
+    pub clients: Option<Arc<Ranges>>,
 }
 
 /// What the planner must know of the node.
@@ -161,28 +166,53 @@ fn port_frontends(
     };
     let inside = SocketAddr::new(cluster_ip, port.port);
     let at_cluster_ip = front(Place::Address(cluster_ip), port.port);
-    let mut frontends = vec![Frontend { front: at_cluster_ip, inside, main: internal, shortcut: None }];
+    let mut frontends =
+        vec![Frontend { front: at_cluster_ip, inside, main: internal, shortcut: None, clients: None }];
     let outside = if external_local { Masquerade::Nobody } else { Masquerade::Everyone };
     let main = Destination { affinity, ..reachable.destination(external_local, outside) };
     let shortcut = external_local
         .then(|| Destination { affinity, ..reachable.destination(false, Masquerade::Outsiders) });
-    let addresses = external_addresses(service, ip).map(|address| front(Place::Address(address), port.port));
-    let node_port = (port.node_port != 0).then(|| front(Place::Node(ip), port.node_port));
-    frontends.extend(addresses.chain(node_port).map(|front| Frontend {
-        front,
+    let clients = clients(service, ip);
+    // The balancer's first: an address that is also an external IP lets no more clients in.
+    let balancer =
+        balancer_addresses(service, ip).map(|address| (Place::Address(address), port.port, clients.clone()));
+    let external = external_addresses(service, ip).map(|address| (Place::Address(address), port.port, None));
+    let node_port = (port.node_port != 0).then_some((Place::Node(ip), port.node_port, None));
+    let outer = balancer.chain(external).chain(node_port);
+    frontends.extend(outer.map(|(place, number, clients)| Frontend {
+        front: front(place, number),
         inside,
         main: main.clone(),
         shortcut: shortcut.clone(),
+        clients,
     }));
     frontends
 }
 
-/// `externalIPs` and the load balancer's addresses that the node must answer.
+/// The load balancer's addresses that the node must answer.
+fn balancer_addresses(service: &Service, ip: Ip) -> impl Iterator<Item = IpAddr> {
+    let ingress = service.status.load_balancer.ingress.iter().filter(|ingress| &*ingress.ip_mode != "Proxy");
+    of_family(ingress.map(|ingress| &ingress.ip), ip)
+}
+
 fn external_addresses(service: &Service, ip: Ip) -> impl Iterator<Item = IpAddr> {
-    let balancer = service.status.load_balancer.ingress.iter();
-    let balancer = balancer.filter(|ingress| &*ingress.ip_mode != "Proxy").map(|ingress| &ingress.ip);
-    let all = service.spec.external_ips.iter().chain(balancer);
-    all.filter_map(|text| text.parse().ok()).filter(move |address| Ip::of(*address) == ip)
+    of_family(service.spec.external_ips.iter(), ip)
+}
+
+fn of_family<'a>(texts: impl Iterator<Item = &'a Box<str>>, ip: Ip) -> impl Iterator<Item = IpAddr> {
+    texts.filter_map(|text| text.parse().ok()).filter(move |address| Ip::of(*address) == ip)
+}
+
+/// Who may connect to the load balancer's addresses. As in upstream, ranges of the other family say nothing about
+/// this one.
+fn clients(service: &Service, ip: Ip) -> Option<Arc<Ranges>> {
+    let mut ranges = Ranges::default();
+    let blocks = service.spec.load_balancer_source_ranges.iter();
+    let blocks = blocks.filter_map(|text| text.trim().parse::<IpNet>().ok());
+    for block in blocks.filter(|block| Ip::of(block.addr()) == ip) {
+        ranges.add_block(block, []);
+    }
+    (!ranges.is_empty()).then(|| Arc::new(ranges))
 }
 
 fn is_local(policy: &str) -> bool {

@@ -1,12 +1,14 @@
 //! The service data plane, with the planner's frontends and real traffic.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use knarr_client::ObjectKey;
 use knarr_network::kernel::nft::Ip;
+use knarr_network::kernel::ranges::Ranges;
 use knarr_network::pod::Protocol;
 use knarr_network::proxy::elements::Difference;
 use knarr_network::proxy::plan::{Destination, Front, Frontend, Masquerade, Place};
@@ -53,6 +55,7 @@ fn cluster_ip(endpoints: &[SocketAddr]) -> Frontend {
         inside: at(SERVICE),
         main: to(endpoints, Masquerade::Outsiders),
         shortcut: None,
+        clients: None,
     }
 }
 
@@ -62,6 +65,7 @@ fn node_port(endpoints: &[SocketAddr]) -> Frontend {
         inside: at(SERVICE),
         main: to(endpoints, Masquerade::Everyone),
         shortcut: None,
+        clients: None,
     }
 }
 
@@ -178,6 +182,43 @@ async fn clients_with_affinity_stay_until_their_endpoint_goes() {
 }
 
 #[tokio::test]
+async fn a_balancers_source_ranges_keep_others_out_also_after_a_restart() {
+    let node = Node::new();
+    let network = node.network().await;
+    let mut a = node.pod(&network, "a").await;
+    let endpoints = [a.serve("a", 8080)];
+    let (friend, stranger) = (node.pod(&network, "friend").await, node.pod(&network, "stranger").await);
+    let balancer = |clients: &[IpAddr]| {
+        let mut ranges = Ranges::default();
+        clients.iter().for_each(|client| ranges.add_block((*client).into(), []));
+        let mut frontend = cluster_ip(&endpoints);
+        frontend.front = front(Place::Address(ip("192.0.2.8")), Protocol::Tcp, 80);
+        frontend.clients = (!clients.is_empty()).then(|| Arc::new(ranges));
+        vec![cluster_ip(&endpoints), frontend]
+    };
+    const BALANCER: &str = "192.0.2.8:80";
+    let mut proxy = Proxy::start(&node).await;
+    proxy.set("web", balancer(&[friend.ip])).await;
+    ask(&friend.netns.dialer(), at(BALANCER)).await.expect("it is in the range");
+    ask(&stranger.netns.dialer(), at(SERVICE)).await.expect("the ClusterIP is everyone's");
+    let shut_out = async |pod: &Pod| {
+        let dialer = pod.netns.dialer();
+        // A second is long for a link in the same kernel, and being shut out cannot take too little time.
+        let connecting = tokio::time::timeout(Duration::from_secs(1), dialer.connect(at(BALANCER)));
+        assert!(connecting.await.is_err(), "nobody answers");
+    };
+    shut_out(&stranger).await;
+    // Another process finds in the kernel what this one wrote, and changes only the difference.
+    let mut again = NftDataplane::open(&node.config).expect("open");
+    assert_eq!(again.load().await.expect("load"), proxy.state.elements());
+    proxy.set("web", balancer(&[stranger.ip])).await;
+    ask(&stranger.netns.dialer(), at(BALANCER)).await.expect("it is in the range now");
+    shut_out(&friend).await;
+    proxy.set("web", balancer(&[])).await;
+    ask(&friend.netns.dialer(), at(BALANCER)).await.expect("everyone is let in");
+}
+
+#[tokio::test]
 async fn udp_clients_move_when_their_endpoint_goes() {
     let node = Node::new();
     let network = node.network().await;
@@ -189,6 +230,7 @@ async fn udp_clients_move_when_their_endpoint_goes() {
         inside: at(SERVICE),
         main: to(endpoints, Masquerade::Outsiders),
         shortcut: None,
+        clients: None,
     };
     let mut proxy = Proxy::start(&node).await;
     proxy.set("dns", vec![udp(&[at_a])]).await;

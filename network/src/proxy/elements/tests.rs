@@ -1,6 +1,9 @@
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::kernel::ranges::Ranges;
 use crate::pod::Protocol;
 
 fn destination(endpoints: usize, affinity: Option<u32>) -> Destination {
@@ -19,6 +22,7 @@ fn frontend(place: Place, endpoints: usize, shortcut: Option<usize>) -> Frontend
         inside: SocketAddr::from(([10, 96, 0, 20], 80)),
         main: destination(endpoints, None),
         shortcut: shortcut.map(|count| destination(count, None)),
+        clients: None,
     }
 }
 
@@ -52,6 +56,27 @@ fn a_front_without_endpoints_refuses_but_keeps_its_shortcut() {
     assert_eq!(count(&elements, Map::NoEndpointNodePorts), 1);
     assert_eq!(count(&elements, Map::NodePorts), 0);
     assert_eq!(count(&elements, Map::NodePortShortcuts), 1);
+}
+
+#[test]
+fn a_restricted_front_drops_all_but_its_ranges_of_clients() {
+    let mut ranges = Ranges::default();
+    ranges.add_block("10.0.0.0/24".parse().expect("a block"), []);
+    ranges.add_block("203.0.113.9/32".parse().expect("a block"), []);
+    let mut restricted = frontend(Place::Address(IpAddr::from([192, 0, 2, 8])), 1, None);
+    restricted.clients = Some(Arc::new(ranges));
+    let elements = expanded(&restricted);
+    let of = |map| elements.iter().filter(move |(key, _)| key.map == map).collect::<Vec<_>>();
+    assert_eq!(of(Map::Restricted).iter().map(|(_, value)| **value).collect::<Vec<_>>(), [Value::Drop]);
+    for ((key, value), (first, last)) in
+        of(Map::Clients).into_iter().zip([("10.0.0.0", "10.0.0.255"), ("203.0.113.9", "203.0.113.9")])
+    {
+        let (first, last): (IpAddr, IpAddr) =
+            (first.parse().expect("an address"), last.parse().expect("one"));
+        assert_eq!((decode_last(&key.bytes, Ip::V4), *value), (Some(first), Value::UpTo(last)));
+        assert_eq!(decode_last(&encode_last(&key.bytes, last), Ip::V4), Some(last));
+    }
+    assert_eq!(of(Map::Clients).len(), 2);
 }
 
 fn chains() -> impl Strategy<Value = Chain> {

@@ -141,6 +141,29 @@ fn external_and_balancer_addresses_are_fronts_of_their_own_family() {
 }
 
 #[test]
+fn source_ranges_restrict_who_may_use_the_balancers_addresses_and_nothing_else() {
+    let restricted = |ranges: Value| {
+        let mut service =
+            basic(json!({"externalIPs": ["192.0.2.7", "192.0.2.8"], "loadBalancerSourceRanges": ranges}));
+        let ingress = json!([{"ip": "192.0.2.8"}]);
+        service.status =
+            serde_json::from_value(json!({"loadBalancer": {"ingress": ingress}})).expect("a status");
+        let frontends = run(&service, &[]);
+        let clients = frontends.iter().filter_map(|frontend| {
+            let ranges = frontend.clients.as_ref()?.iter(Ip::V4);
+            Some((frontend.front.place, ranges.map(|(a, b)| format!("{a}-{b}")).collect::<Vec<_>>()))
+        });
+        clients.collect::<Vec<_>>()
+    };
+    let balancer = Place::Address("192.0.2.8".parse().expect("an address"));
+    let wanted = ["10.0.0.0-10.0.1.255", "203.0.113.9-203.0.113.9"].map(str::to_owned).to_vec();
+    let ranges = json!(["10.0.0.0/24", " 10.0.1.0/24 ", "203.0.113.9/32", "fd00::/8"]);
+    assert_eq!(restricted(ranges), [(balancer, wanted)]);
+    assert_eq!(restricted(json!([])), []);
+    assert_eq!(restricted(json!(["fd00::/8"])), [], "the other family's say nothing about this one");
+}
+
+#[test]
 fn headless_external_name_foreign_and_own_services_have_no_fronts() {
     let headless = service(json!({"clusterIP": "None", "clusterIPs": ["None"], "ports": [{"port": 80}]}));
     let external = service(json!({"type": "ExternalName", "externalName": "example.org"}));

@@ -17,7 +17,7 @@ fn udp(port: u16, endpoints: &[u8], affinity: Option<u32>) -> Frontend {
         affinity,
         drop_when_empty: false,
     };
-    Frontend { front, inside: SocketAddr::from(([10, 96, 0, 20], port)), main, shortcut: None }
+    Frontend { front, inside: SocketAddr::from(([10, 96, 0, 20], port)), main, shortcut: None, clients: None }
 }
 
 fn set(state: &mut State, name: &str, wanted: Vec<Frontend>) -> Update {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use crate::kernel::nft::Ip;
+use super::nft::Ip;
 
 /// Disjoint, ordered, inclusive ranges of one family.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
