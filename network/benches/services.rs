@@ -52,7 +52,7 @@ fn service(number: u32, first_endpoint: u32) -> (ObjectKey, Vec<Frontend>) {
         drop_when_empty: false,
     };
     let front = Front { place: Place::Address(ip), protocol: Protocol::Tcp, port: 80 };
-    let frontend = Frontend { front, inside: SocketAddr::new(ip, 80), main, shortcut: None };
+    let frontend = Frontend { front, inside: SocketAddr::new(ip, 80), main, shortcut: None, clients: None };
     (ObjectKey::new("default", format!("service-{number}")), vec![frontend])
 }
 
