@@ -10,6 +10,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Taint;
 use rustls_pki_types::CertificateDer;
 
+use crate::csi::drivers::Root;
+
 /// How the node's HTTPS server proves who it is and whom it believes.
 #[derive(Clone)]
 pub struct ServerTls {
@@ -215,6 +217,11 @@ impl Config {
             max_container_restart_period: Duration::from_secs(300),
             host: true,
         }
+    }
+
+    /// The agent's directory, whatever it is called outside.
+    pub fn root(&self) -> Root {
+        Root::new(&self.root_dir)
     }
 
     /// A pod's own directory.

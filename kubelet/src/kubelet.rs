@@ -17,6 +17,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::agent::Agent;
 use crate::config::{Config, Machine};
+use crate::csi::node_info::NodeInfo;
+use crate::csi::registration::{self, Registration};
 use crate::events::Recorder;
 use crate::eviction::{self, Pressure};
 use crate::images::{ImageManager, collect};
@@ -24,6 +26,7 @@ use crate::lifecycle::hooks::Hooks;
 use crate::node::updates::Reporter;
 use crate::node::{self, lease, object, register};
 use crate::objects::Objects;
+use crate::plugins;
 use crate::pod::manifests::Manifests;
 use crate::pod::mirror::Mirrors;
 use crate::pod::users::{Users, UsersError};
@@ -39,6 +42,7 @@ use crate::stats::rate::Rates;
 use crate::status::manager::StatusManager;
 use crate::status::qos::QosClass;
 use crate::volumes::VolumeManager;
+use crate::volumes::csi::Csi;
 use crate::volumes::token::Tokens;
 
 /// Before the event stream is opened again after it broke.
@@ -127,11 +131,15 @@ impl Kubelet {
         let images =
             Arc::new(ImageManager::new(Arc::clone(&runtime), recorder.clone(), Arc::clone(&clock), parallel));
         let tokens = Tokens::new(client.clone(), Arc::clone(&clock), Arc::clone(&random));
+        let node_changed = Arc::new(Notify::new());
+        let storage =
+            Csi::new(Arc::clone(&config), client.clone(), Arc::clone(&clock), Arc::clone(&node_changed));
         let volumes = Arc::new(VolumeManager::new(
             Arc::clone(&config),
             client.clone(),
             Arc::clone(&objects),
             tokens,
+            storage,
             Arc::clone(&clock),
             machine.memory_bytes,
         ));
@@ -173,6 +181,7 @@ impl Kubelet {
         let wake: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(move |uid| waker.wake(uid));
         agent.probes.tell(Arc::clone(&wake));
         agent.objects.tell(wake);
+        wake_when_attached(&agent, &workers);
         Ok(Self {
             agent,
             workers,
@@ -181,7 +190,7 @@ impl Kubelet {
             sending_events: Box::pin(sending_events),
             server,
             stop,
-            node_changed: Arc::new(Notify::new()),
+            node_changed,
         })
     }
 
@@ -208,7 +217,8 @@ impl Kubelet {
         agent.recorder.normal(node::reference(&agent.config.node_name), "Starting", message);
         make_hierarchy(&agent).await;
         spawn("runtime events", Box::pin(follow_runtime(Arc::clone(&agent), workers.clone())));
-        spawn("node", Box::pin(node_tasks(Arc::clone(&agent), Arc::clone(&node_changed))));
+        let node = node_tasks(Arc::clone(&agent), workers.clone(), Arc::clone(&node_changed));
+        spawn("node", Box::pin(node));
         if agent.config.host {
             let collector = Arc::new(collect::Collector::new(
                 Arc::clone(&agent.config),
@@ -252,7 +262,13 @@ impl Kubelet {
 
 fn make_directories(config: &Config) -> Result<(), BuildError> {
     use std::os::unix::fs::DirBuilderExt;
-    for (path, mode) in [(config.root_dir.join("pods"), 0o750), (config.pod_logs_dir.clone(), 0o755)] {
+    let below = |name: &str| config.root_dir.join(name);
+    for (path, mode) in [
+        (below("pods"), 0o750),
+        (below("plugins"), 0o750),
+        (below(plugins::DIRECTORY), 0o750),
+        (config.pod_logs_dir.clone(), 0o755),
+    ] {
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(mode)
@@ -296,8 +312,47 @@ async fn follow_runtime(agent: Arc<Agent>, workers: Workers) {
     }
 }
 
-/// Registers the node, then keeps its lease and status.
-async fn node_tasks(agent: Arc<Agent>, changed: Arc<Notify>) {
+/// Pods that wait for volumes look again when the node says something else of them.
+fn wake_when_attached(agent: &Agent, workers: &Workers) {
+    let workers = workers.clone();
+    let volumes = |node: &Node| {
+        node.status.as_ref().map(|status| (status.volumes_attached.clone(), status.volumes_in_use.clone()))
+    };
+    agent
+        .nodes
+        .subscribe(move |change| {
+            if let Change::Updated { old, new } = change
+                && volumes(old) != volumes(new)
+            {
+                workers.wake_all();
+            }
+        })
+        .forever();
+}
+
+/// Lets storage drivers register, and takes volumes off the node that no pod has.
+async fn storage_tasks(agent: Arc<Agent>, workers: Workers) {
+    let node = NodeInfo::new(&agent.client, &agent.config.node_name);
+    if let Err(error) = node.initialize().await {
+        // Drivers that register try again.
+        tracing::warn!(%error, "cannot make this node's CSINode");
+    }
+    let drivers = Arc::clone(&agent.volumes.csi.drivers);
+    let mut come = drivers.follow();
+    let handler = Registration { drivers, node, root: agent.config.root() };
+    let handlers: plugins::Handlers =
+        Arc::new([(registration::KIND, Arc::new(handler) as Arc<dyn plugins::Handler>)].into());
+    let waking = async {
+        while come.changed().await.is_ok() {
+            workers.wake_all();
+        }
+    };
+    let directory = agent.config.root_dir.join(plugins::DIRECTORY);
+    tokio::join!(plugins::run(directory, handlers), agent.volumes.csi.keep_clean(), waking);
+}
+
+/// Registers the node, then keeps its lease and status, and its storage.
+async fn node_tasks(agent: Arc<Agent>, workers: Workers, changed: Arc<Notify>) {
     let status = node::updates::current(&agent, &[], agent.now()).await;
     let wanted: Node = object::node(&agent.config, &agent.machine, status);
     let name = agent.config.node_name.clone();
@@ -313,8 +368,15 @@ async fn node_tasks(agent: Arc<Agent>, changed: Arc<Notify>) {
         node_uid: node.metadata.uid.clone().unwrap_or_default(),
         duration_seconds: agent.config.node_lease_duration_seconds,
     };
-    let reporter = Reporter::new(agent, changed, node.status);
-    tokio::join!(renewer.run(), reporter.run());
+    let in_use = node.status.as_ref().and_then(|status| status.volumes_in_use.clone());
+    agent.volumes.csi.in_use.remember(in_use.into_iter().flatten());
+    let storage = async {
+        if agent.config.host {
+            storage_tasks(Arc::clone(&agent), workers).await;
+        }
+    };
+    let reporter = Reporter::new(Arc::clone(&agent), changed, node.status);
+    tokio::join!(renewer.run(), reporter.run(), storage);
 }
 
 async fn collect_images(collector: Arc<collect::Collector>) {
@@ -376,7 +438,7 @@ async fn follow_pods(
         agent.nodes.synced().await;
         pods.subscribe(move |change| news.tell(change)).forever();
         pods.synced().await;
-        cleanup::remove_orphans(&agent, &workers.uids(), sandboxes).await;
+        cleanup::remove_orphans(&agent, &workers, sandboxes).await;
     };
     tokio::join!(of_manifests, of_api);
 }

@@ -3,6 +3,7 @@
 pub mod atomic;
 pub mod claim;
 pub mod config_map;
+pub mod csi;
 pub mod downward;
 pub mod empty_dir;
 pub mod host_path;
@@ -61,6 +62,12 @@ pub enum VolumeError {
     Abandoned { doing: &'static str },
     #[error("{0}")]
     Api(String),
+    /// An operation of its own on the way to a volume, in upstream's words.
+    #[error("{step} failed for volume \"{volume}\" : {source}")]
+    Step { step: &'static str, volume: String, source: Box<VolumeError> },
+    /// The volume waits to be attached to the node.
+    #[error("{0}")]
+    NotAttached(String),
 }
 
 impl VolumeError {

@@ -1,9 +1,13 @@
 //! Pods of real containers, as root, against the real API server.
 
+#[path = "support/driver.rs"]
+mod driver;
 #[path = "support/image.rs"]
 mod image;
 #[path = "support/node.rs"]
 mod node;
+#[path = "containers/storage.rs"]
+mod storage;
 
 use futures::{SinkExt, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};

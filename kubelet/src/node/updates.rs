@@ -111,6 +111,7 @@ pub async fn current(agent: &Agent, before: &[NodeCondition], now: Timestamp) ->
     let images = object::images(&agent.config, images);
     let mut status = object::status(&agent.config, &agent.machine, &runtime, disk, images);
     status.conditions = Some(conditions::all(&health, before, &Time(now)));
+    status.volumes_in_use = Some(agent.volumes.csi.in_use.names()).filter(|names| !names.is_empty());
     status
 }
 
@@ -129,6 +130,9 @@ fn same(a: &NodeStatus, b: &NodeStatus) -> bool {
 /// Conditions of other writers stay (they merge by type); addresses are replaced as a whole.
 fn patch(status: &NodeStatus) -> Value {
     let mut value = serde_json::to_value(status).unwrap_or_default();
+    if status.volumes_in_use.is_none() {
+        value["volumesInUse"] = Value::Null;
+    }
     if let Some(addresses) = value.get_mut("addresses").and_then(Value::as_array_mut) {
         addresses.push(json!({"$patch": "replace"}));
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use knarr_runtime::cri::{self, SandboxStatus};
 
+use super::workers::Workers;
 use super::{sandbox, spec};
 use crate::agent::Agent;
 use crate::resources::cgroups;
@@ -15,6 +16,8 @@ use crate::volumes::{self, VolumeError, mounts};
 
 /// Containers nobody knows get this long to end.
 const ORPHAN_GRACE: Duration = Duration::from_secs(1);
+/// Before what could not be removed is tried again, unless a driver comes that may help.
+const ORPHAN_RETRY: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 pub enum CleanupError {
@@ -68,12 +71,14 @@ pub async fn sandboxes_by_pod(agent: &Agent) -> cri::Result<BTreeMap<String, Vec
     Ok(map)
 }
 
-/// Ends and removes everything of pods that are not in `known`: the API (or the manifests) no longer have them.
+/// Ends and removes everything of pods that have no worker: the API (or the manifests) no longer have them. Returns
+/// when nothing is left, which may be long: a volume can only be taken away when its driver is there.
 pub async fn remove_orphans(
     agent: &Agent,
-    known: &HashSet<String>,
+    workers: &Workers,
     sandboxes: BTreeMap<String, Vec<SandboxStatus>>,
 ) {
+    let known = workers.uids();
     for (uid, found) in sandboxes.into_iter().filter(|(uid, _)| !known.contains(uid)) {
         tracing::info!(pod.uid = %uid, "removing a pod nobody knows");
         for sandbox in &found {
@@ -81,20 +86,42 @@ pub async fn remove_orphans(
                 tracing::warn!(pod.uid = %uid, sandbox = %sandbox.id, %error, "cannot remove orphaned sandbox");
             }
         }
-        if let Err(error) = agent.volumes.tear_down(&uid).await {
-            tracing::warn!(pod.uid = %uid, %error, "cannot take away volumes of an orphaned pod");
+    }
+    remove_orphaned_cgroups(agent, &known).await;
+    if !agent.config.host {
+        return;
+    }
+    if let Err(error) = remove_directories(orphaned_logs(agent, &known)).await {
+        tracing::warn!(%error, "cannot remove logs of orphaned pods");
+    }
+    let mut drivers = agent.volumes.csi.drivers.follow();
+    let mut orphans = orphaned_pods(agent, &known);
+    loop {
+        let known = workers.uids();
+        orphans.retain(|uid| !known.contains(uid));
+        let mut left = Vec::new();
+        for uid in orphans {
+            if let Err(error) = remove_orphaned_files(agent, &uid).await {
+                tracing::warn!(pod.uid = %uid, %error, "cannot remove what an orphaned pod has left, will retry");
+                left.push(uid);
+            }
+        }
+        if left.is_empty() {
+            return;
+        }
+        orphans = left;
+        tokio::select! {
+            Ok(()) = drivers.changed() => {}
+            () = tokio::time::sleep(ORPHAN_RETRY) => {}
         }
     }
-    remove_orphaned_cgroups(agent, known).await;
-    if agent.config.host {
-        let paths = orphaned_directories(agent, known);
-        let uids: Vec<String> =
-            paths.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect();
-        match remove_directories(paths).await {
-            Ok(()) => uids.iter().for_each(|uid| agent.users.release(uid)),
-            Err(error) => tracing::warn!(%error, "cannot remove directories of orphaned pods"),
-        }
-    }
+}
+
+async fn remove_orphaned_files(agent: &Agent, uid: &str) -> Result<(), CleanupError> {
+    agent.volumes.tear_down(uid).await?;
+    remove_directories(vec![agent.config.pod_dir(uid)]).await?;
+    agent.users.release(uid);
+    Ok(())
 }
 
 async fn end_orphan(agent: &Agent, sandbox: &SandboxStatus) -> Result<(), CleanupError> {
@@ -121,19 +148,25 @@ async fn remove_orphaned_cgroups(agent: &Agent, known: &HashSet<String>) {
     }
 }
 
-/// Pods' directories and log directories of pods nobody knows.
-fn orphaned_directories(agent: &Agent, known: &HashSet<String>) -> Vec<PathBuf> {
-    let children = |dir: &Path| -> Vec<PathBuf> {
-        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
-    };
-    let last =
-        |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let pods =
-        children(&agent.config.root_dir.join("pods")).into_iter().filter(|path| !known.contains(&last(path)));
-    let logs = children(&agent.config.pod_logs_dir).into_iter().filter(|path| {
-        // <namespace>_<name>_<uid>
-        last(path).rsplit('_').next().is_some_and(|uid| !known.contains(uid))
-    });
-    pods.chain(logs).collect()
+fn directories(parent: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Uids of pods that have directories and that nobody knows.
+fn orphaned_pods(agent: &Agent, known: &HashSet<String>) -> Vec<String> {
+    let pods = directories(&agent.config.root_dir.join("pods"));
+    pods.iter().map(|path| name_of(path)).filter(|uid| !known.contains(uid)).collect()
+}
+
+/// Log directories of pods nobody knows.
+fn orphaned_logs(agent: &Agent, known: &HashSet<String>) -> Vec<PathBuf> {
+    let mut logs = directories(&agent.config.pod_logs_dir);
+    // <namespace>_<name>_<uid>
+    logs.retain(|path| name_of(path).rsplit('_').next().is_some_and(|uid| !known.contains(uid)));
+    logs
 }

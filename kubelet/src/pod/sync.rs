@@ -18,10 +18,13 @@ use super::worker::{Next, Worker};
 use super::{container, restart, sandbox, spec};
 use crate::images::secrets;
 use crate::resources::cgroups;
+use crate::volumes::manager::SetUpError;
 
 /// Failed syncs are tried again after this, doubling up to the other.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(122);
+/// How long a pod waits for its volumes to be attached before it says so.
+const ATTACH_PATIENCE: SignedDuration = SignedDuration::from_secs(123);
 
 impl Worker {
     /// Syncs the pod once.
@@ -48,13 +51,9 @@ impl Worker {
         let allocatable = &self.agent.allocatable;
         let volumes = match self.agent.volumes.set_up(pod, allocatable).await {
             Ok(volumes) => volumes,
-            Err(errors) => {
-                for error in &errors {
-                    self.agent.recorder.warning(spec::reference(pod), "FailedMount", error.to_string());
-                }
-                return self.retry_after_failure();
-            }
+            Err(errors) => return self.without_volumes(pod, &errors),
         };
+        self.unattached_since = None;
         self.agent.probes.add_pod(pod);
         if restart::all_are_to_restart(pod, &observed) {
             return match self.restart_all(pod, &observed).await {
@@ -80,6 +79,30 @@ impl Worker {
                 self.retry(pod, &*error)
             }
         }
+    }
+
+    /// Says why, and tries again. A volume that is being attached is worth no word unless it takes long.
+    fn without_volumes(&mut self, pod: &Pod, errors: &[SetUpError]) -> Next {
+        for error in errors.iter().filter(|error| !error.waits()) {
+            self.agent.recorder.warning(spec::reference(pod), "FailedMount", error.to_string());
+        }
+        let now = self.agent.now();
+        let names = |all: bool| -> Vec<&str> {
+            errors.iter().filter(|error| all || error.waits()).map(|error| error.name.as_str()).collect()
+        };
+        let unattached = names(false).join(" ");
+        if unattached.is_empty() {
+            self.unattached_since = None;
+        } else if now.duration_since(*self.unattached_since.get_or_insert(now)) >= ATTACH_PATIENCE {
+            let unmounted = names(true).join(" ");
+            let message = format!(
+                "Unable to attach or mount volumes: unmounted volumes=[{unmounted}], unattached \
+                 volumes=[{unattached}], failed to process volumes=[]: context deadline exceeded"
+            );
+            self.agent.recorder.warning(spec::reference(pod), "FailedMount", message);
+            self.unattached_since = Some(now);
+        }
+        self.retry_after_failure()
     }
 
     /// Tells the status after work was done that did not change it all.

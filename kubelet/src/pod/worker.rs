@@ -177,6 +177,10 @@ pub struct Worker {
     pub(super) failed_syncs: u32,
     /// Termination messages of containers that ended, by id.
     messages: HashMap<String, String>,
+    /// Since when volumes wait to be attached.
+    pub(super) unattached_since: Option<Timestamp>,
+    /// No container is left.
+    ended: bool,
     terminated: bool,
 }
 
@@ -199,6 +203,8 @@ impl Worker {
             prepared: false,
             failed_syncs: 0,
             messages: HashMap::new(),
+            unattached_since: None,
+            ended: false,
             terminated: false,
         }
     }
@@ -245,14 +251,19 @@ impl Worker {
             if let Some(verdict) = self.inbox.mail.lock().verdict.take() {
                 self.verdict.get_or_insert(verdict);
             }
-            match self.end(&pod).await {
-                Ok(()) => self.terminated = true,
-                Err(error) => {
-                    let message = format!("error killing pod: {error}");
-                    self.agent.recorder.warning(spec::reference(&pod), "FailedKillPod", message);
-                    return Some(self.retry_after_failure());
-                }
+            if !self.ended
+                && let Err(error) = self.end(&pod).await
+            {
+                let message = format!("error killing pod: {error}");
+                self.agent.recorder.warning(spec::reference(&pod), "FailedKillPod", message);
+                return Some(self.retry_after_failure());
             }
+            self.ended = true;
+            if let Err(error) = self.release(&self.pod()).await {
+                tracing::warn!(pod = %spec::display(&pod), %error, "cannot take away what the pod used");
+                return Some(self.retry_after_failure());
+            }
+            self.terminated = true;
         }
         if !self.inbox.is_gone() {
             return Some(Next::Idle);
@@ -275,7 +286,7 @@ impl Worker {
         self.agent.allocations.allocated(&self.inbox.pod())
     }
 
-    /// Ends the containers, says how they ended, and takes away what they used.
+    /// Ends the containers and says how they ended.
     async fn end(&mut self, pod: &Arc<Pod>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let uid = spec::uid(pod);
         let before = self.observe().await?;
@@ -298,12 +309,19 @@ impl Worker {
         let mut status = self.generate(&pod, &after, true);
         conclude(&pod, &mut status);
         self.agent.status.set(&pod, status, false);
+        self.failed_syncs = 0;
+        Ok(())
+    }
+
+    /// Takes away what the containers used. Only then may the API forget the pod.
+    async fn release(&self, pod: &Arc<Pod>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let uid = spec::uid(pod);
         self.agent.volumes.tear_down(uid).await?;
         self.agent.objects.unregister(uid);
-        let cgroup = cgroups::of_pod(&self.agent.config.cgroup_root, &pod);
+        let cgroup = cgroups::of_pod(&self.agent.config.cgroup_root, pod);
         self.agent.runtime.remove_pod_cgroup(&cgroup).await?;
         self.agent.weigh_burstable(self.agent.burstable.remove(uid)).await;
-        self.agent.status.finish(&pod);
+        self.agent.status.finish(pod);
         Ok(())
     }
 

@@ -1,4 +1,5 @@
-//! persistentVolumeClaim (and generic ephemeral) volumes, on hostPath and local persistent volumes.
+//! persistentVolumeClaim (and generic ephemeral) volumes: finding what a claim is bound to, and hostPath and local
+//! persistent volumes.
 
 use std::path::{Path, PathBuf};
 
@@ -7,6 +8,7 @@ use knarr_client::Api;
 
 use super::ownership::Ownership;
 use super::{Mounted, VolumeError, blocking, empty_dir, host_path};
+use crate::config::Config;
 use crate::pod::spec;
 
 /// The claim a volume stands for and whether the pod mounts it read-only.
@@ -17,14 +19,13 @@ pub fn claim_of(pod: &Pod, volume: &Volume) -> Option<(String, bool)> {
     volume.ephemeral.as_ref().map(|_| (format!("{}-{}", spec::name(pod), volume.name), false))
 }
 
-pub async fn set_up(
+/// The volume that the pod's claim is bound to.
+pub async fn bound(
     client: &kube::Client,
-    own_directory: Option<&Path>,
     pod: &Pod,
     volume: &Volume,
     claim: &str,
-    read_only: bool,
-) -> Result<Mounted, VolumeError> {
+) -> Result<PersistentVolume, VolumeError> {
     let namespace = spec::namespace(pod);
     let failed =
         |why: String| VolumeError::Invalid(format!("error processing PVC {namespace}/{claim}: {why}"));
@@ -51,14 +52,25 @@ pub async fn set_up(
         .get(&name)
         .await
         .map_err(|error| failed(format!("failed to get PV {name} from PVC {claim}: {error}")))?;
-    let persistent = persistent.spec.unwrap_or_default();
-    let claimed_by = persistent.claim_ref.as_ref().and_then(|claim| claim.uid.as_deref());
+    let claimed_by = persistent.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref()?.uid.as_deref());
     if claimed_by != found.metadata.uid.as_deref() {
         return Err(failed(format!("PV {name} is not bound to PVC {claim}")));
     }
+    Ok(persistent)
+}
+
+/// Makes a volume on this node's own disk usable.
+pub async fn set_up(
+    config: &Config,
+    pod: &Pod,
+    persistent: PersistentVolume,
+    read_only: bool,
+) -> Result<Mounted, VolumeError> {
+    let name = persistent.metadata.name.unwrap_or_default();
+    let persistent = persistent.spec.unwrap_or_default();
     if let Some(source) = persistent.host_path {
-        let (path, kind) = (PathBuf::from(source.path), source.type_.unwrap_or_default());
-        let checked = path.clone();
+        let path = config.root().here(Path::new(&source.path));
+        let (checked, kind) = (path.clone(), source.type_.unwrap_or_default());
         blocking("check host path", move || host_path::set_up(&checked, &kind)).await?;
         return Ok(Mounted::Path { path, read_only });
     }
@@ -68,7 +80,7 @@ pub async fn set_up(
             return Ok(Mounted::Device { path, read_only });
         }
         let (root, owner) = (path.clone(), Ownership::of(pod).read_only(read_only));
-        let ours = own_directory.is_some_and(|directory| root.parent() == Some(directory));
+        let ours = config.local_volumes_dir.as_deref().is_some_and(|own| root.parent() == Some(own));
         blocking("prepare local volume", move || {
             if ours {
                 empty_dir::make_open_directory(&root)?;

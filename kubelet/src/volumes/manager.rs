@@ -1,7 +1,7 @@
 //! Puts a pod's volumes in place and takes them away again.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -14,7 +14,7 @@ use super::payload::{self, Payload};
 use super::projected::Sources;
 use super::token::Tokens;
 use super::{
-    Mounted, VolumeError, atomic, blocking, claim, config_map, downward, empty_dir, host_path, mounts,
+    Mounted, VolumeError, atomic, blocking, claim, config_map, csi, downward, empty_dir, host_path, mounts,
     projected, secret,
 };
 use crate::config::Config;
@@ -24,10 +24,29 @@ use crate::resources::amount::List;
 
 /// A volume that could not be put in place.
 #[derive(Debug, thiserror::Error)]
-#[error("MountVolume.SetUp failed for volume \"{volume}\" : {source}")]
+#[error("{step} failed for volume \"{volume}\" : {source}")]
 pub struct SetUpError {
-    pub volume: String,
-    pub source: VolumeError,
+    /// The volume's name in the pod.
+    pub name: String,
+    step: &'static str,
+    /// What upstream calls the volume: a claim's is called by what it is bound to.
+    volume: String,
+    source: VolumeError,
+}
+
+impl SetUpError {
+    fn new(name: &str, error: VolumeError) -> Self {
+        let name = name.to_owned();
+        match error {
+            VolumeError::Step { step, volume, source } => Self { name, step, volume, source: *source },
+            source => Self { volume: name.clone(), name, step: "MountVolume.SetUp", source },
+        }
+    }
+
+    /// Nothing is wrong: others must attach the volume first.
+    pub fn waits(&self) -> bool {
+        matches!(self.source, VolumeError::NotAttached(_))
+    }
 }
 
 /// By volume name.
@@ -38,6 +57,7 @@ pub struct VolumeManager {
     client: kube::Client,
     objects: Arc<Objects>,
     pub tokens: Tokens,
+    pub csi: csi::Csi,
     clock: SharedClock,
     node_memory: i64,
     /// What was put in place, by pod uid.
@@ -50,10 +70,11 @@ impl VolumeManager {
         client: kube::Client,
         objects: Arc<Objects>,
         tokens: Tokens,
+        csi: csi::Csi,
         clock: SharedClock,
         node_memory: i64,
     ) -> Self {
-        Self { config, client, objects, tokens, clock, node_memory, mounted: Mutex::default() }
+        Self { config, client, objects, tokens, csi, clock, node_memory, mounted: Mutex::default() }
     }
 
     /// Puts in place what is not, and brings what comes from objects up to date. All errors are told.
@@ -62,7 +83,8 @@ impl VolumeManager {
         let (mut volumes, mut errors) = (MountedVolumes::new(), Vec::new());
         for volume in spec::spec(pod).volumes.iter().flatten() {
             // What does not change by itself is set up once.
-            let settled = before.get(&volume.name).filter(|_| !follows_objects(volume));
+            let again = follows_objects(volume) || self.csi.republish_due(spec::uid(pod), &volume.name);
+            let settled = before.get(&volume.name).filter(|_| !again);
             let outcome = match settled {
                 Some(mounted) => Ok(mounted.clone()),
                 None => self.set_up_one(pod, volume, allocatable).await,
@@ -71,7 +93,7 @@ impl VolumeManager {
                 Ok(mounted) => {
                     volumes.insert(volume.name.clone(), mounted);
                 }
-                Err(source) => errors.push(SetUpError { volume: volume.name.clone(), source }),
+                Err(error) => errors.push(SetUpError::new(&volume.name, error)),
             }
         }
         self.mounted.lock().insert(spec::uid(pod).to_owned(), volumes.clone());
@@ -85,7 +107,7 @@ impl VolumeManager {
 
     /// When something in the pod's volumes must be renewed though nobody touched an object.
     pub fn next_renewal(&self, uid: &str) -> Option<Timestamp> {
-        self.tokens.next_renewal(uid)
+        self.tokens.next_renewal(uid).into_iter().chain(self.csi.next_republish(uid)).min()
     }
 
     /// Unmounts everything of the pod and removes its directory.
@@ -95,18 +117,17 @@ impl VolumeManager {
         if !self.config.host {
             return Ok(());
         }
-        let pod_dir = self.config.pod_dir(uid);
-        blocking("tear down volumes", move || {
-            // Termination messages stay until the pod's containers are removed.
-            for part in ["volume-subpaths", "volumes"] {
-                let dir = pod_dir.join(part);
-                if dir.exists() {
-                    mounts::remove_tree(&dir)?;
-                }
-            }
-            Ok(())
-        })
-        .await
+        // What is mounted from volumes goes before the volumes. Termination messages stay until the pod's containers are
+        // removed.
+        self.remove_part(uid, "volume-subpaths").await?;
+        self.csi.tear_down(uid).await?;
+        self.remove_part(uid, "volumes").await
+    }
+
+    async fn remove_part(&self, uid: &str, part: &str) -> Result<(), VolumeError> {
+        let dir = self.config.pod_dir(uid).join(part);
+        let work = move || if dir.exists() { mounts::remove_tree(&dir) } else { Ok(()) };
+        blocking("tear down volumes", work).await
     }
 
     async fn set_up_one(
@@ -125,7 +146,8 @@ impl VolumeManager {
             return Ok(here(path));
         }
         if let Some(source) = &volume.host_path {
-            let (path, kind) = (PathBuf::from(&source.path), source.type_.clone().unwrap_or_default());
+            let path = self.config.root().here(Path::new(&source.path));
+            let kind = source.type_.clone().unwrap_or_default();
             let at = path.clone();
             self.on_host("check host path", move || host_path::set_up(&at, &kind)).await?;
             return Ok(here(path));
@@ -153,16 +175,17 @@ impl VolumeManager {
         if let Some(source) = &volume.image {
             return Ok(Mounted::Image { reference: source.reference.clone().unwrap_or_default() });
         }
+        if let Some(source) = &volume.csi {
+            let wanted = csi::Wanted::ephemeral(pod, volume, source);
+            return self.csi.set_up(pod, &volume.name, &wanted, &self.tokens).await;
+        }
         if let Some((name, read_only)) = claim::claim_of(pod, volume) {
-            return claim::set_up(
-                &self.client,
-                self.config.local_volumes_dir.as_deref(),
-                pod,
-                volume,
-                &name,
-                read_only,
-            )
-            .await;
+            let bound = claim::bound(&self.client, pod, volume, &name).await?;
+            if let Some(source) = bound.spec.as_ref().and_then(|spec| spec.csi.as_ref()) {
+                let wanted = csi::Wanted::persistent(&bound, source, read_only);
+                return self.csi.set_up(pod, &volume.name, &wanted, &self.tokens).await;
+            }
+            return claim::set_up(&self.config, pod, bound, read_only).await;
         }
         Err(VolumeError::Invalid("no volume plugin matched".to_owned()))
     }

@@ -27,10 +27,12 @@ struct Key {
     expiration: i64,
 }
 
-struct Token {
-    token: String,
+/// A token and its times.
+#[derive(Clone)]
+pub struct Token {
+    pub token: String,
     renew_at: Timestamp,
-    expires_at: Timestamp,
+    pub expires_at: Timestamp,
 }
 
 pub struct Tokens {
@@ -51,6 +53,15 @@ impl Tokens {
         pod: &Pod,
         source: &ServiceAccountTokenProjection,
     ) -> Result<String, VolumeError> {
+        self.issue(pod, source).await.map(|issued| issued.token)
+    }
+
+    /// As [`Self::get`], with what is known of the token.
+    pub async fn issue(
+        &self,
+        pod: &Pod,
+        source: &ServiceAccountTokenProjection,
+    ) -> Result<Token, VolumeError> {
         let key = Key {
             pod_uid: spec::uid(pod).to_owned(),
             service_account: spec::spec(pod)
@@ -62,18 +73,17 @@ impl Tokens {
         };
         let now = self.clock.now();
         if let Some(token) = self.cache.lock().get(&key).filter(|token| now < token.renew_at) {
-            return Ok(token.token.clone());
+            return Ok(token.clone());
         }
         match self.request(pod, &key, now).await {
             Ok(token) => {
-                let text = token.token.clone();
-                self.cache.lock().insert(key, token);
-                Ok(text)
+                self.cache.lock().insert(key, token.clone());
+                Ok(token)
             }
             Err(error) => match self.cache.lock().get(&key).filter(|token| now < token.expires_at) {
                 Some(token) => {
                     tracing::warn!(pod = spec::name(pod), %error, "couldn't update token, keeping the old one");
-                    Ok(token.token.clone())
+                    Ok(token.clone())
                 }
                 None => Err(error),
             },

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use knarr_api::time::{SeededRandom, SystemClock};
 use knarr_kubelet::config::{ServerConfig, ServerTls};
 use knarr_kubelet::{Config, Kubelet, Parts};
@@ -13,6 +14,7 @@ use knarr_runtime::embedded::{self, Embedded};
 use knarr_testkit::TestServer;
 use kube::Api;
 use kube::api::PostParams;
+use kube::runtime::WatchStreamExt;
 use kube::runtime::wait::{Condition, await_condition};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -162,6 +164,29 @@ impl Node {
                 let pod = self.pods().get_opt(name).await;
                 panic!("pod {name} never became as wanted: {pod:#?}")
             }
+        }
+    }
+
+    /// Returns when an event of this reason said this.
+    pub async fn until_event(&self, reason: &str, message: &str) {
+        let events: Api<Event> = Api::namespaced(self.server.client(), "default");
+        let wanted = |event: &Event| {
+            event.reason.as_deref() == Some(reason) && event.message.as_deref() == Some(message)
+        };
+        let mut seen = Vec::new();
+        let watching = async {
+            let changes = kube::runtime::watcher(events, Default::default());
+            let mut changes = std::pin::pin!(changes.applied_objects());
+            while let Some(event) = changes.next().await {
+                let event = event.expect("the server can be watched");
+                if wanted(&event) {
+                    return;
+                }
+                seen.push(event.message);
+            }
+        };
+        if tokio::time::timeout(PATIENCE, watching).await.is_err() {
+            panic!("no event said {message:?} of {reason}, but {seen:#?}");
         }
     }
 
