@@ -1,4 +1,5 @@
-//! Who is asking: client certificates, service-account and bootstrap tokens, the front proxy, anonymous.
+//! Who is asking: client certificates, tokens of service accounts, of bootstrapping and of other issuers, the front
+//! proxy, anonymous.
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ mod bearer;
 mod bootstrap_token;
 mod front_proxy;
 pub mod impersonation;
+pub mod jwt;
 mod peer;
 pub mod reviews;
 pub mod service_account;

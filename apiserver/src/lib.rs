@@ -16,6 +16,7 @@ mod discovery;
 pub mod encryption;
 pub mod fairness;
 mod fields;
+mod file_changes;
 mod filters;
 pub mod handlers;
 pub mod health;

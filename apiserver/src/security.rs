@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::admission::{self, Caller, Hooks, PolicyIndex};
 use crate::aggregation::{self, Aggregator};
+use crate::authn::jwt::{self, JwtTokens};
 use crate::authn::service_account::{
     Discovery, JWKS_PATH, LegacyTokens, OPENID_CONFIGURATION_PATH, ServiceAccountTokens, TokenIssuer,
 };
@@ -48,6 +49,8 @@ pub struct Settings {
     pub audiences: Vec<String>,
     /// The longest life of a token (`--service-account-max-token-expiration`).
     pub max_token_expiration: Option<SignedDuration>,
+    /// Tokens of other issuers.
+    pub jwt: Option<jwt::Setup>,
     /// Requests without credentials; `None` refuses them all.
     pub anonymous: Option<Anonymous>,
     pub front_proxy_headers: Headers,
@@ -79,6 +82,7 @@ pub struct Background {
     loopback: Loopback,
     pki: Arc<Pki>,
     kubernetes: KubernetesService,
+    jwt: Option<Arc<JwtTokens>>,
     ready: watch::Sender<bool>,
     aggregator: Arc<Aggregator>,
     fairness: Arc<Fairness>,
@@ -104,9 +108,9 @@ impl Standard {
     }
 
     /// Puts the parts on the server's foundation.
-    pub fn assemble(self, foundation: &Foundation) -> (Security, Background) {
+    pub fn assemble(mut self, foundation: &Foundation) -> (Security, Background) {
         let authorizer: SharedAuthorizer = Arc::new(Chain(vec![self.nodes.clone(), self.rbac.clone()]));
-        let tokens = Arc::new(self.tokens(foundation));
+        let (tokens, jwt) = self.tokens(foundation);
         let issuer = Arc::new(self.issuer(foundation));
         let streams = Streams::new(stream::Config {
             objects: foundation.objects.clone(),
@@ -157,6 +161,7 @@ impl Standard {
                 objects: foundation.objects.clone(),
                 settings: self.settings.bootstrap.clone(),
             },
+            jwt,
             ready: watch::channel(false).0,
             streams,
         };
@@ -184,7 +189,7 @@ impl Standard {
         }
     }
 
-    fn tokens(&self, foundation: &Foundation) -> Tokens {
+    fn tokens(&mut self, foundation: &Foundation) -> (Arc<Tokens>, Option<Arc<JwtTokens>>) {
         let (objects, clock) = (&foundation.objects, &foundation.clock);
         let verifying = self.settings.pki.service_accounts.verifying.clone();
         let accounts = ServiceAccountTokens {
@@ -196,8 +201,15 @@ impl Standard {
         let bootstrap = BootstrapTokens { objects: objects.clone(), clock: clock.clone() };
         let accounts = Arc::new(accounts);
         let legacy = LegacyTokens(accounts.clone());
-        let kinds: Vec<Arc<dyn TokenAuthenticator>> = vec![Arc::new(legacy), accounts, Arc::new(bootstrap)];
-        Tokens::new(kinds, self.audiences(), clock.clone())
+        let mut kinds: Vec<Arc<dyn TokenAuthenticator>> =
+            vec![Arc::new(legacy), accounts, Arc::new(bootstrap)];
+        // After the server's own tokens, for which no issuer elsewhere must be asked.
+        let jwt = self.settings.jwt.take().map(|setup| {
+            let dialer = self.settings.dialer.clone();
+            Arc::new(JwtTokens::new(setup, self.audiences(), dialer, clock.clone()))
+        });
+        kinds.extend(jwt.clone().map(|jwt| -> Arc<dyn TokenAuthenticator> { jwt }));
+        (Arc::new(Tokens::new(kinds, self.audiences(), clock.clone())), jwt)
     }
 
     fn issuer(&self, foundation: &Foundation) -> TokenIssuer {
@@ -252,6 +264,11 @@ impl Background {
             }
             self.ready.send_replace(true);
         };
+        let issuers = async {
+            if let Some(jwt) = &self.jwt {
+                jwt.run().await;
+            }
+        };
         tokio::join!(
             self.rbac.run(self.objects.clone(), rbac_ready),
             self.nodes.run(self.objects.clone(), nodes_ready),
@@ -262,6 +279,7 @@ impl Background {
             self.pki.rotate(),
             self.aggregator.clone().run(),
             self.fairness.run(self.objects.clone()),
+            issuers,
             both
         );
     }

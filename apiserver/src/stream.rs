@@ -29,10 +29,9 @@ use tokio_util::task::TaskTracker;
 pub use self::dial::{Dialer, Io, TcpDialer};
 pub use self::kubelet::Kubelets;
 
-pub(crate) use self::backend::Location;
+pub(crate) use self::backend::{Backend, Location};
 pub(crate) use self::headers::upgrade;
 
-use self::backend::Backend;
 use crate::authz::SharedAuthorizer;
 use crate::objects::Objects;
 use crate::user::UserInfo;

@@ -12,7 +12,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::MAX_NODES;
 
-pub use api_server::{ApiServer, AuditFlags, AuditWebhookFlags, EtcdFlags, StoreFlags, StoreKind, Wait};
+pub use api_server::{
+    ApiServer, AuditFlags, AuditWebhookFlags, AuthenticationFlags, EtcdFlags, OidcFlags, StoreFlags,
+    StoreKind, Wait,
+};
 pub use snapshot::{Snapshot, SnapshotCommand};
 pub use store::{Store, StoreCommand};
 

@@ -9,6 +9,7 @@
 pub mod agent;
 mod audit;
 mod audit_webhook;
+mod authentication;
 mod backend;
 mod control_plane;
 mod destroy;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::ast::{Expr, Kind};
+use super::ast::{Expr, Kind, Literal};
 use super::check::{self, Checked};
 use super::cost::{self, Range};
 use super::error::{CompileError, render};
@@ -100,12 +100,19 @@ impl Program {
         found
     }
 
-    /// The fields of a variable that the expression selects.
+    /// The fields of a variable that the expression selects, for certain or optionally.
     pub fn fields_of(&self, name: &str) -> BTreeSet<String> {
         let mut fields = BTreeSet::new();
         visit(&self.root, &mut |expr| match &expr.kind {
             Kind::Select(select) if is_named(&select.operand, name) => {
                 fields.insert(select.field.to_string());
+            }
+            Kind::Call(call) if &*call.name == "_?._" => {
+                if let [operand, Expr { kind: Kind::Literal(Literal::String(field)), .. }] = &*call.args
+                    && is_named(operand, name)
+                {
+                    fields.insert(field.to_string());
+                }
             }
             _ => {}
         });

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::rand;
@@ -14,10 +13,9 @@ use parking_lot::Mutex;
 use super::config::{self, ConfigError};
 use super::rules::Rules;
 use super::store::Encrypted;
+use crate::file_changes::FileChanges;
 use crate::pki::{self, files};
 
-/// As often as upstream looks whether the file changed.
-const POLL: Duration = Duration::from_secs(60);
 const KEY_BYTES: usize = 32;
 
 #[derive(Debug, thiserror::Error)]
@@ -80,8 +78,9 @@ impl EncryptionFile {
 
     /// Follows the file until dropped.
     pub async fn follow(&self) {
+        let mut changes = FileChanges::new(&self.path);
         loop {
-            tokio::time::sleep(POLL).await;
+            changes.next().await;
             match self.reload() {
                 Ok(true) => {
                     tracing::info!(path = %self.path.display(), "encryption provider configuration reloaded")

@@ -60,7 +60,7 @@ pub(crate) enum Error {
 
 /// Sends requests, each over a connection of its own.
 #[derive(Clone)]
-pub(super) struct Backend {
+pub(crate) struct Backend {
     dialer: Arc<dyn Dialer>,
     connections: TaskTracker,
 }

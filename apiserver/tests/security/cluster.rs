@@ -96,6 +96,15 @@ impl Cluster {
 
     /// With an audit log.
     pub async fn start_with(audit: Option<Arc<Auditor>>) -> Self {
+        Self::launch(audit, |_| {}).await
+    }
+
+    /// With other settings.
+    pub async fn start_as(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::launch(None, change).await
+    }
+
+    async fn launch(audit: Option<Arc<Auditor>>, change: impl FnOnce(&mut Settings)) -> Self {
         let keys = tempfile::tempdir().unwrap();
         let clock = Arc::new(SystemClock);
         let service_ip = "10.96.0.1".parse().unwrap();
@@ -116,19 +125,21 @@ impl Cluster {
             front_proxy_ca_pem: pki.front_proxy_ca.pem().into(),
             front_proxy_headers: Headers::default(),
         };
-        let standard = Standard::new(Settings {
+        let mut settings = Settings {
             pki: pki.clone(),
             issuer: "https://kubernetes.default.svc.cluster.local".into(),
             jwks_uri: "https://192.0.2.1:6443/openid/v1/jwks".into(),
             audiences: Vec::new(),
             max_token_expiration: None,
+            jwt: None,
             anonymous: Some(Anonymous::health_only()),
             front_proxy_headers: Headers::default(),
             verify_kubelets: true,
             dialer: Arc::new(Documentation),
             bootstrap: bootstrap.clone(),
-        })
-        .unwrap();
+        };
+        change(&mut settings);
+        let standard = Standard::new(settings).unwrap();
         let (mut background, mut loopback) = (None, Loopback::default());
         let random = Arc::new(SeededRandom::new(1));
         let store = Arc::new(Memory::new());

@@ -4,6 +4,8 @@ mod access;
 mod aggregation;
 mod audit;
 mod cluster;
+mod https;
+mod issuers;
 mod policies;
 mod streams;
 mod webhooks;

@@ -1,30 +1,21 @@
 //! Webhooks: a server on loopback is asked about what is written.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::body::Body;
+use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::{Method, Request, StatusCode};
-use http_body_util::BodyExt;
-use knarr_api::time::{Clock, SystemClock};
-use knarr_apiserver::pki::{Authority, Names, Profile, Usage, server_config};
+use bytes::Bytes;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, eventually};
+use crate::https::Https;
 
 /// A webhook on loopback that answers every review with what a function makes of its request.
 pub struct WebhookServer {
-    port: u16,
+    server: Https,
     bundle: String,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for WebhookServer {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 impl WebhookServer {
@@ -38,44 +29,18 @@ impl WebhookServer {
     }
 
     /// Answers with what a function makes of the whole question.
-    async fn serve(reply: impl Fn(Value) -> Value + Copy + Send + 'static) -> Self {
-        let keys = tempfile::tempdir().unwrap();
-        let now = SystemClock.now();
-        let authority = Authority::open(keys.path(), "ca", "webhooks", now).unwrap();
-        let names = Names { dns: vec!["localhost".into()], ips: Vec::new() };
-        let profile = Profile {
-            common_name: "webhook".into(),
-            organization: None,
-            usage: Usage::Server(names),
-            lifetime: jiff::SignedDuration::from_hours(1),
-        };
-        let issued = authority.issue(&profile, now).unwrap();
-        let resolver = rustls::sign::SingleCertAndKey::from((*issued.certified).clone());
-        let tls = server_config(Arc::new(resolver)).unwrap();
-        let acceptor = tokio_rustls::TlsAcceptor::from(tls.config);
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let service = move |request: Request<hyper::body::Incoming>| async move {
-            let bytes = request.into_body().collect().await?.to_bytes();
-            let review: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-            Ok::<_, hyper::Error>(http::Response::new(Body::from(reply(review).to_string())))
-        };
-        let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let Ok(stream) = acceptor.accept(stream).await else { continue };
-                let io = hyper_util::rt::TokioIo::new(stream);
-                let connection = hyper::server::conn::http1::Builder::new();
-                // A client that hangs up has what it wanted.
-                drop(connection.serve_connection(io, hyper::service::service_fn(service)).await);
-            }
-        });
-        Self { port, bundle: STANDARD.encode(authority.pem()), task }
+    async fn serve(reply: impl Fn(Value) -> Value + Clone + Send + Sync + 'static) -> Self {
+        let answer =
+            move |body: Bytes| async move { Json(reply(serde_json::from_slice(&body).unwrap_or_default())) };
+        let server = Https::serve(Router::new().fallback(answer)).await;
+        let bundle = STANDARD.encode(&server.authority);
+        Self { server, bundle }
     }
 
     pub fn configuration(&self, kind: &str, extra: Value) -> Value {
         let mut hook = json!({
             "name": "hook.example.com",
-            "clientConfig": {"url": format!("https://localhost:{}/", self.port), "caBundle": self.bundle},
+            "clientConfig": {"url": format!("https://localhost:{}/", self.server.port), "caBundle": self.bundle},
             "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}],
             "sideEffects": "None",
             "admissionReviewVersions": ["v1"],
@@ -245,7 +210,7 @@ fn toys(server: &WebhookServer) -> Value {
             "group": "example.com", "scope": "Namespaced", "names": {"plural": "toys", "kind": "Toy"},
             "versions": [version("v1", true, "host"), version("v2", false, "address")],
             "conversion": {"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"],
-                "clientConfig": {"url": format!("https://localhost:{}/", server.port), "caBundle": server.bundle}}},
+                "clientConfig": {"url": format!("https://localhost:{}/", server.server.port), "caBundle": server.bundle}}},
         },
     })
 }

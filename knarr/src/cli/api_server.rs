@@ -1,5 +1,7 @@
 //! What the operator decides about the API server, under upstream's names.
 
+mod authentication;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,11 +10,15 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+pub use authentication::{AuthenticationFlags, OidcFlags};
+
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "API server")]
 pub struct ApiServer {
     #[command(flatten)]
     pub store: StoreFlags,
+    #[command(flatten)]
+    pub authentication: AuthenticationFlags,
     #[command(flatten)]
     pub audit: AuditFlags,
 }
@@ -137,7 +143,7 @@ fn rate(text: &str) -> Result<f64, String> {
 impl ApiServer {
     /// The same flags again, for a server whose current directory is another.
     pub fn to_args(&self) -> std::io::Result<Vec<OsString>> {
-        let Self { store, audit } = self;
+        let Self { store, authentication, audit } = self;
         let mut args = Rendered::default();
         let StoreFlags { store, etcd } = store;
         let kind = store.and_then(|kind| kind.to_possible_value());
@@ -149,6 +155,7 @@ impl ApiServer {
         args.file("--etcd-certfile", etcd_certfile.as_deref())?;
         args.file("--etcd-keyfile", etcd_keyfile.as_deref())?;
         args.text("--etcd-prefix", etcd_prefix.as_ref());
+        authentication.render(&mut args)?;
         let AuditFlags {
             audit_policy_file,
             audit_log_path,
@@ -226,6 +233,14 @@ mod tests {
     #[test]
     fn what_is_handed_on_to_the_server_means_the_same_there() {
         let given = [
+            "--authentication-config=/a.yaml",
+            "--anonymous-auth=false",
+            "--oidc-issuer-url=https://issuer.example.com",
+            "--oidc-ca-file=/ca.pem",
+            "--oidc-username-prefix=-",
+            "--oidc-required-claim=hd=example.com",
+            "--oidc-required-claim=level=a=b",
+            "--oidc-signing-algs=RS256,ES256",
             "--audit-policy-file=/p.yaml",
             "--audit-webhook-config-file=/hook.kubeconfig",
             "--audit-webhook-initial-backoff=1m30s",
@@ -252,6 +267,7 @@ mod tests {
             "--audit-webhook-batch-throttle-burst=0",
             "--audit-webhook-initial-backoff=-1s",
             "--audit-webhook-initial-backoff=soon",
+            "--oidc-required-claim=hd",
         ] {
             assert!(parsed(&[flag.into()]).is_err(), "{flag}");
         }

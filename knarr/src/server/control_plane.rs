@@ -8,7 +8,7 @@ use anyhow::Context;
 use http::header::USER_AGENT;
 use jiff::SignedDuration;
 use knarr_api::time::{SeededRandom, SharedClock, SharedRandom, SystemClock};
-use knarr_apiserver::authn::{Anonymous, Headers};
+use knarr_apiserver::authn::Headers;
 use knarr_apiserver::bootstrap;
 use knarr_apiserver::encryption::EncryptionFile;
 use knarr_apiserver::pki::{self, Kubeconfig, Names, Pki, component};
@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 
 use super::settings::{DOMAIN, ENCRYPTION, Settings};
 use super::tasks::Tasks;
-use super::{audit, hello, manifests, scheduler, store};
+use super::{audit, authentication, hello, manifests, scheduler, store};
 
 /// Upstream's `--etcd-compaction-interval`.
 const COMPACTION_INTERVAL: Duration = Duration::from_secs(300);
@@ -121,7 +121,7 @@ pub async fn start(
         ..Config::default()
     };
     let standard =
-        Standard::new(security_settings(settings, &pki)).context("trusting the cluster's own authority")?;
+        Standard::new(security_settings(settings, &pki)?).context("trusting the cluster's own authority")?;
     let mut assembled = None;
     let server = ApiServer::build(config, store, clock.clone(), random.clone(), |foundation| {
         let (security, background) = standard.assemble(foundation);
@@ -193,21 +193,23 @@ fn write_kubeconfig(settings: &Settings, pki: &Pki) -> anyhow::Result<()> {
     write().with_context(|| format!("writing {}", path.display()))
 }
 
-fn security_settings(settings: &Settings, pki: &Arc<Pki>) -> security::Settings {
+fn security_settings(settings: &Settings, pki: &Arc<Pki>) -> anyhow::Result<security::Settings> {
     let issuer = format!("https://kubernetes.default.svc.{DOMAIN}");
     let advertised = std::net::SocketAddr::from((settings.advertise_address(), settings.cluster.api_port));
-    security::Settings {
+    let authentication = authentication::open(&settings.api_server.authentication, &issuer)?;
+    Ok(security::Settings {
         pki: pki.clone(),
         issuer,
         jwks_uri: format!("https://{advertised}/openid/v1/jwks"),
         audiences: Vec::new(),
         max_token_expiration: None,
-        anonymous: Some(Anonymous::health_only()),
+        jwt: authentication.jwt,
+        anonymous: authentication.anonymous,
         front_proxy_headers: Headers::default(),
         verify_kubelets: true,
         dialer: Arc::new(TcpDialer),
         bootstrap: bootstrap_settings(settings, pki),
-    }
+    })
 }
 
 fn bootstrap_settings(settings: &Settings, pki: &Pki) -> bootstrap::Settings {

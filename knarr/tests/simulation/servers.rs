@@ -135,6 +135,7 @@ impl Servers {
             jwks_uri: "https://192.0.2.1:6443/openid/v1/jwks".to_owned(),
             audiences: Vec::new(),
             max_token_expiration: None,
+            jwt: None,
             anonymous: Some(Anonymous::health_only()),
             front_proxy_headers: Headers::default(),
             verify_kubelets: true,
