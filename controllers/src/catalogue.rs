@@ -80,6 +80,11 @@ pub const CATALOGUE: &[Descriptor] = &[
         endpoint_mirroring::build,
     ),
     controller("ttl-after-finished-controller", "ttl-after-finished-controller", ttl_after_finished::build),
+    controller(
+        "persistentvolume-attach-detach-controller",
+        "attachdetach-controller",
+        volumes::attach_detach::build,
+    ),
     controller("persistentvolume-binder-controller", "persistent-volume-binder", volumes::binder::build),
     controller(
         "persistentvolume-protection-controller",

@@ -1,5 +1,6 @@
 //! The controllers of persistent volumes and the claims to them.
 
+pub(crate) mod attach_detach;
 pub(crate) mod attributes_protection;
 pub(crate) mod binder;
 pub(crate) mod ephemeral;

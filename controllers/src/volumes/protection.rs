@@ -20,7 +20,7 @@ const WORKERS: usize = 1;
 const BY_CLAIM: &str = "claim";
 
 /// The names of the claims a pod uses, those made for its ephemeral volumes included.
-fn claims_of(pod: &Pod) -> Vec<String> {
+pub(super) fn claims_of(pod: &Pod) -> Vec<String> {
     let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
     let name = |volume: &k8s_openapi::api::core::v1::Volume| match (
         &volume.persistent_volume_claim,
@@ -38,12 +38,22 @@ fn uses(pod: &Pod, claim: &str) -> bool {
     !pods::is_finished(pod) && claims_of(pod).iter().any(|name| name == claim)
 }
 
-pub(crate) fn build_claims(context: Context) -> BoxFuture<'static, ()> {
-    let mut wiring = context.wire("pvcprotection");
-    let (claims, pods) = (wiring.root::<PersistentVolumeClaim>(), wiring.cache::<Pod>());
+/// Puts an index of their claims over the pods.
+pub(super) fn by_claim(pods: &SharedInformer<Pod>) {
     pods.add_index(BY_CLAIM, |pod| {
         claims_of(pod).into_iter().map(|claim| format!("{}/{claim}", pod.namespace())).collect()
     });
+}
+
+/// The pods that name a claim.
+pub(super) fn users_of(pods: &SharedInformer<Pod>, claim: &ObjectKey) -> Vec<Arc<Pod>> {
+    pods.by_index(BY_CLAIM, &claim.to_string())
+}
+
+pub(crate) fn build_claims(context: Context) -> BoxFuture<'static, ()> {
+    let mut wiring = context.wire("pvcprotection");
+    let (claims, pods) = (wiring.root::<PersistentVolumeClaim>(), wiring.cache::<Pod>());
+    by_claim(&pods);
     wiring.on(&pods, |change| {
         let pod = Arc::clone(change.object());
         claims_of(&pod).into_iter().map(move |claim| ObjectKey::new(pod.namespace(), claim))
@@ -71,7 +81,7 @@ impl Reconcile for Claims {
 impl Claims {
     /// The cache may not have a pod that was just created: before a claim goes the server is asked.
     async fn is_used(&self, key: &ObjectKey) -> Result<bool, Error> {
-        if self.pods.by_index(BY_CLAIM, &key.to_string()).iter().any(|pod| uses(pod, &key.name)) {
+        if users_of(&self.pods, key).iter().any(|pod| uses(pod, &key.name)) {
             return Ok(true);
         }
         let api = Api::<Pod>::namespaced(self.client.clone(), &key.namespace);

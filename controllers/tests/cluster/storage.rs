@@ -1,10 +1,12 @@
 use futures::FutureExt;
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Endpoints, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota, Service},
+    core::v1::{
+        Endpoints, Event, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota, Service,
+    },
     discovery::v1::EndpointSlice,
     policy::v1::PodDisruptionBudget,
-    storage::v1::{StorageClass, VolumeAttributesClass},
+    storage::v1::{StorageClass, VolumeAttachment, VolumeAttributesClass},
 };
 use knarr_client::Api;
 use knarr_controllers::{Config, LocalStorage, PROVISIONER, STORAGE_PATH};
@@ -287,5 +289,125 @@ async fn a_claim_gets_a_directory_of_its_pods_node_which_goes_with_it() {
     .await;
     eventually("so is the pod", || async { pods.get_opt(&remover).await.unwrap().is_none().then_some(()) })
         .await;
+    cluster.stop().await;
+}
+
+/// A node whose agent leaves attaching to the controller.
+async fn managed(cluster: &Cluster, name: &str) {
+    let annotation = json!({ "volumes.kubernetes.io/controller-managed-attach-detach": "true" });
+    let nodes = Api::<Node>::all(cluster.client.clone());
+    if nodes.get_opt(name).await.unwrap().is_none() {
+        cluster.create::<Node>("", json!({ "metadata": { "name": name } })).await;
+    }
+    let patch = Patch::Merge(json!({ "metadata": { "annotations": annotation } }));
+    nodes.patch(name, &PatchParams::default(), &patch).await.unwrap();
+}
+
+async fn node_status(cluster: &Cluster, name: &str, status: serde_json::Value) {
+    let nodes = Api::<Node>::all(cluster.client.clone());
+    let patch = Patch::Merge(json!({ "status": status }));
+    nodes.patch_status(name, &PatchParams::default(), &patch).await.unwrap();
+}
+
+/// The nodes that have attachments of anything.
+async fn attached_to(cluster: &Cluster) -> Vec<String> {
+    let attachments = Api::<VolumeAttachment>::all(cluster.client.clone());
+    let list = attachments.list(&ListParams::default()).await.unwrap();
+    list.items.into_iter().map(|attachment| attachment.spec.node_name).collect()
+}
+
+async fn says(cluster: &Cluster, reason: &str, text: &str) {
+    eventually(text, || async {
+        let events = cluster.api::<Event>().list(&ListParams::default()).await.unwrap();
+        let told =
+            |event: &Event| event.reason.as_deref() == Some(reason) && event.message.as_deref() == Some(text);
+        events.iter().any(told).then_some(())
+    })
+    .await;
+}
+
+fn using(name: &str, node: &str) -> serde_json::Value {
+    json!({
+        "metadata": { "name": name },
+        "spec": {
+            "nodeName": node,
+            "containers": [{ "name": "main", "image": "i" }],
+            "volumes": [{ "name": "data", "persistentVolumeClaim": { "claimName": "data" } }],
+        },
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_is_attached_for_its_pods_and_detached_when_its_node_is_done_with_it() {
+    let cluster = Cluster::start().await;
+    for node in [NODE, "node-2"] {
+        managed(&cluster, node).await;
+    }
+    let modes = json!(["ReadWriteOnce"]);
+    let volume = json!({
+        "metadata": { "name": "disk" },
+        "spec": {
+            "capacity": { "storage": "1Gi" }, "accessModes": modes, "persistentVolumeReclaimPolicy": "Retain",
+            "csi": { "driver": "csi.example.com", "volumeHandle": "handle" },
+        },
+    });
+    cluster.create::<PersistentVolume>("", volume).await;
+    let claim = json!({
+        "metadata": { "name": "data" },
+        "spec": {
+            "accessModes": modes, "storageClassName": "", "volumeName": "disk",
+            "resources": { "requests": { "storage": "1Gi" } },
+        },
+    });
+    cluster.create::<PersistentVolumeClaim>(NAMESPACE, claim).await;
+    cluster.create::<Pod>(NAMESPACE, using("first", NODE)).await;
+    let attachments = Api::<VolumeAttachment>::all(cluster.client.clone());
+    let attachment = eventually("an attachment is made", || async {
+        attachments.list(&ListParams::default()).await.unwrap().items.pop()
+    })
+    .await;
+    assert_eq!(
+        (attachment.spec.attacher.as_str(), attachment.spec.node_name.as_str()),
+        ("csi.example.com", NODE)
+    );
+    let name = attachment.name_any();
+    let status = |status| Patch::Merge(json!({ "status": status }));
+    let error =
+        json!({ "attached": false, "attachError": { "time": "2026-01-01T00:00:00Z", "message": "no slot" } });
+    attachments.patch_status(&name, &PatchParams::default(), &status(error)).await.unwrap();
+    says(&cluster, "FailedAttachVolume", "AttachVolume.Attach failed for volume \"disk\" : no slot").await;
+    let attached = json!({ "attached": true, "attachError": null });
+    attachments.patch_status(&name, &PatchParams::default(), &status(attached)).await.unwrap();
+    let listed = |node: &'static str| {
+        let nodes = Api::<Node>::all(cluster.client.clone());
+        async move {
+            let status = nodes.get(node).await.unwrap().status.unwrap_or_default();
+            let volumes = status.volumes_attached.unwrap_or_default();
+            volumes.into_iter().map(|volume| volume.name).collect::<Vec<_>>()
+        }
+    };
+    let unique = "kubernetes.io/csi/csi.example.com^handle";
+    eventually("the node's status lists it", || async { (listed(NODE).await == [unique]).then_some(()) })
+        .await;
+    says(&cluster, "SuccessfulAttachVolume", "AttachVolume.Attach succeeded for volume \"disk\" ").await;
+    node_status(&cluster, NODE, json!({ "volumesInUse": [unique] })).await;
+
+    // Another node must wait for it, and hears why.
+    cluster.create::<Pod>(NAMESPACE, using("second", "node-2")).await;
+    let text = "Multi-Attach error for volume \"disk\" Volume is already used by pod(s) first";
+    says(&cluster, "FailedAttachVolume", text).await;
+    assert_eq!(attached_to(&cluster).await, [NODE]);
+    let now = DeleteParams::default().grace_period(0);
+    cluster.api::<Pod>().delete("first", &now).await.unwrap();
+    // Longer than anything else here takes: only the node decides.
+    cluster.node_says("True").await;
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    assert_eq!(attached_to(&cluster).await, [NODE]);
+    node_status(&cluster, NODE, json!({ "volumesInUse": null })).await;
+    eventually("the other node gets it", || async {
+        (attached_to(&cluster).await == ["node-2"]).then_some(())
+    })
+    .await;
+    assert!(listed(NODE).await.is_empty());
     cluster.stop().await;
 }
