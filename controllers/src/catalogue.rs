@@ -125,6 +125,11 @@ pub const CATALOGUE: &[Descriptor] = &[
         "certificate-controller",
         certificates::clean::build,
     ),
+    controller(
+        "kube-apiserver-serving-clustertrustbundle-publisher-controller",
+        "kube-apiserver-serving-clustertrustbundle-publisher",
+        certificates::trust_bundle::build,
+    ),
     controller("horizontal-pod-autoscaler-controller", "horizontal-pod-autoscaler", autoscaling::build),
     controller("service-cidr-controller", "service-cidrs-controller", service_cidrs::build),
     controller("resourceclaim-controller", "resource-claim-controller", resource_claims::build),

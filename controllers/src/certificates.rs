@@ -1,5 +1,5 @@
 //! CertificateSigningRequests: [`approve`] the ones kubelets may have as clients, [`serving`] those as servers, [`sign`]
-//! what was approved, [`clean`] what nobody waits for any more.
+//! what was approved, [`clean`] what nobody waits for any more. [`trust_bundle`] says whom to trust as the API server.
 //!
 //! [`request`] is what a request asks, [`signers`] what each signer of ours accepts, [`authority`] the key that signs.
 
@@ -11,6 +11,7 @@ mod request;
 pub(crate) mod serving;
 pub(crate) mod sign;
 mod signers;
+pub(crate) mod trust_bundle;
 
 use std::time::Duration;
 

@@ -86,3 +86,27 @@ fn a_rolling_update_under_load_loses_no_request() {
     assert!(counts[0] > 20, "hardly any load: {counts:?}");
     assert_eq!(counts[1], 0, "requests were lost: {counts:?}");
 }
+
+#[test]
+fn a_load_balancer_lets_in_the_clients_of_its_source_ranges_only() {
+    let cluster = Cluster::start("balancer");
+    let kubectl = cluster.kubectl();
+    kubectl.ok(&["create", "deployment", "hello", "--image=knarr.local/hello"]);
+    let ports = ["--port=8099", "--target-port=8080", "--type=LoadBalancer"];
+    kubectl.ok(&[&["expose", "deployment", "hello"], &ports[..]].concat());
+    kubectl.ok(&["rollout", "status", "deployment/hello", "--timeout=120s"]);
+    let address = eventually("the balancer has an address", || {
+        let service = kubectl.json(&["get", "service", "hello"]);
+        service["status"]["loadBalancer"]["ingress"][0]["ip"].as_str().map(str::to_owned)
+    });
+    let url = format!("http://{address}:8099/");
+    eventually("everyone is let in", || fetch(&url));
+    let restrict = |range: &str| {
+        let patch = format!(r#"{{"spec": {{"loadBalancerSourceRanges": ["{range}"]}}}}"#);
+        kubectl.ok(&["patch", "service", "hello", "--patch", &patch]);
+    };
+    restrict("203.0.113.0/24");
+    eventually("this machine is shut out", || fetch(&url).is_none().then_some(()));
+    restrict(&format!("{address}/32"));
+    eventually("this machine is let in", || fetch(&url));
+}

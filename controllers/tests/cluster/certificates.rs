@@ -3,14 +3,14 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::{
     ByteString,
     api::{
-        certificates::v1::CertificateSigningRequest,
+        certificates::v1::{CertificateSigningRequest, ClusterTrustBundle},
         core::v1::{Secret, ServiceAccount},
         networking::v1::ServiceCIDR,
     },
 };
 use knarr_client::Api;
 use knarr_controllers::{Config, SigningAuthority, TokenSigner};
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair};
 use serde_json::{Value, json};
 
@@ -109,5 +109,32 @@ async fn a_service_range_is_ready_and_can_go_when_nothing_is_in_it() {
     ranges.delete("more", &DeleteParams::default()).await.unwrap();
     eventually("it is gone", || async { ranges.get_opt("more").await.unwrap().is_none().then_some(()) })
         .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_servers_root_is_published_as_the_only_trust_bundle_of_its_signer() {
+    const SIGNER: &str = "kubernetes.io/kube-apiserver-serving";
+    let root = authority().certificate_pem;
+    let cluster = Cluster::with(Config { root_ca: Some(root.clone()), ..Config::default() }).await;
+    let bundles = Api::<ClusterTrustBundle>::all(cluster.client.clone());
+    let of_signer = ListParams::default().fields(&format!("spec.signerName={SIGNER}"));
+    let published = async || {
+        let mut found = bundles.list(&of_signer).await.unwrap().items;
+        found.retain(|bundle| bundle.metadata.deletion_timestamp.is_none());
+        let [bundle] = &*found else { return None };
+        Some(bundle.clone()).filter(|bundle| bundle.spec.trust_bundle == root)
+    };
+    let bundle = eventually("it is published", &published).await;
+    let name = bundle.metadata.name.unwrap();
+    assert!(name.starts_with("kubernetes.io:kube-apiserver-serving:"), "{name}");
+    let outdated = json!({
+        "metadata": { "name": "kubernetes.io:kube-apiserver-serving:outdated" },
+        "spec": { "signerName": SIGNER, "trustBundle": authority().certificate_pem },
+    });
+    cluster.create::<ClusterTrustBundle>("", outdated).await;
+    eventually("the outdated one is removed", &published).await;
+    bundles.delete(&name, &DeleteParams::default()).await.unwrap();
+    eventually("it is put back", &published).await;
     cluster.stop().await;
 }
