@@ -107,9 +107,9 @@ fn node_key(name: &str) -> ObjectKey {
 }
 
 /// What of a node concerns us.
-fn facts(node: &Node) -> impl PartialEq + use<> {
-    let status = node.status.clone().unwrap_or_default();
-    (status.volumes_attached, status.volumes_in_use, is_well(node), is_out_of_service(node), is_managed(node))
+fn facts(node: &Node) -> impl PartialEq {
+    let volumes = node.status.as_ref().map(|status| (&status.volumes_attached, &status.volumes_in_use));
+    (volumes, is_well(node), is_out_of_service(node), is_managed(node))
 }
 
 fn is_managed(node: &Node) -> bool {
