@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
-use knarr_e2e::{Cluster, eventually, fetch};
+use knarr_e2e::{Cluster, eventually, fetch, run};
 
 /// The pod that answered.
 fn pod(page: &str) -> Option<String> {
@@ -101,12 +101,24 @@ fn a_load_balancer_lets_in_the_clients_of_its_source_ranges_only() {
     });
     let url = format!("http://{address}:8099/");
     eventually("everyone is let in", || fetch(&url));
+    let from = run(Command::new("curl").args([
+        "--silent",
+        "--fail",
+        "--max-time",
+        "60",
+        "--output",
+        "/dev/null",
+        "--write-out",
+        "%{local_ip}",
+        &url,
+    ]));
+    let from = from.ok();
     let restrict = |range: &str| {
         let patch = format!(r#"{{"spec": {{"loadBalancerSourceRanges": ["{range}"]}}}}"#);
         kubectl.ok(&["patch", "service", "hello", "--patch", &patch]);
     };
     restrict("203.0.113.0/24");
     eventually("this machine is shut out", || fetch(&url).is_none().then_some(()));
-    restrict(&format!("{address}/32"));
+    restrict(&format!("{from}/32"));
     eventually("this machine is let in", || fetch(&url));
 }
