@@ -37,6 +37,9 @@ const ERRORS: [(u16, &str); 6] = [
     (403, "Forbidden"),
 ];
 
+/// How often the node says that it is well, in questions a tenth of a second apart.
+const HEARTBEAT: usize = 100;
+
 fn refusal(random: &SeededRandom) -> http::Response<Body> {
     let pick = usize::try_from(random.below(ERRORS.len() as u64)).unwrap();
     let (code, reason) = ERRORS[pick];
@@ -141,9 +144,14 @@ async fn everything_converges_when_requests_fail_at_random() {
         },
     });
     cluster.create::<Job>(NAMESPACE, job).await;
+    let asked = AtomicUsize::new(0);
     let settled = |generation: i64| {
-        let (cluster, unheard) = (&cluster, &unheard);
+        let (cluster, unheard, asked) = (&cluster, &unheard, &asked);
         async move {
+            // However long it takes: a node that falls silent would take the readiness of its pods along.
+            if asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(HEARTBEAT) {
+                cluster.node_says("True").await;
+            }
             check(cluster, unheard).await;
             let web = cluster.api::<Deployment>().get("web").await.unwrap().status?;
             let db = cluster.api::<StatefulSet>().get("db").await.unwrap().status?;
